@@ -1,0 +1,61 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup test format lint types tests synth fix lock layers deploy bench clean
+SHELL := /bin/bash -o pipefail
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# A Python of 3.11 or newer; `make PYTHON=/path/to/python` chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+ENV ?= dev
+CODE := app.py infra cli functions layers/core layers/adapters layers/pipelines tests benchmarks
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.installed ## a virtual environment with everything, locked and hashed
+
+.venv/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with make PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	@command -v uv >/dev/null || pip install -q --require-hashes -r requirements-bootstrap.lock
+	VIRTUAL_ENV=$(CURDIR)/.venv uv pip sync -q --require-hashes requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/.venv uv pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+test: setup format lint types tests synth ## everything CI runs
+
+format: setup
+	ruff format --check $(CODE)
+
+lint: setup
+	ruff check $(CODE)
+
+types: setup
+	mypy layers/core/python/retrodict layers/adapters/python/retrodict_aws layers/pipelines/python/pipelines
+	mypy infra cli
+	for f in functions/*/; do mypy $$f || exit 1; done
+
+tests: setup
+	pytest -q
+
+synth: setup ## the templates of every environment, linted; needs no AWS account
+	python app.py
+	cfn-lint --non-zero-exit-code error 'cdk.out/assembly-*/*.template.json'
+
+fix: setup ## what a machine can fix
+	ruff check --fix $(CODE); ruff format $(CODE)
+
+lock: setup ## resolve requirements.txt again
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements.txt -o requirements.lock
+
+layers: setup ## the layers' third-party packages, for Lambda; no Docker
+	python -m infra.build_layers
+
+deploy: layers ## deploy one environment: make deploy ENV=dev
+	npm ci
+	npx cdk deploy --app "python app.py" "Retrodict-$(ENV)/*" 'Retrodict-$(ENV)-*' '$(ENV)/*'
+
+bench: setup ## what one machine carries: start, latency, throughput, imports
+	python benchmarks/spine.py
+
+clean:
+	rm -rf .venv cdk.out .retrodict node_modules layers/dependencies/*/python

@@ -1,0 +1,1 @@
+"""The command `retrodict`: thin over the layers, the same for the twin and for AWS."""

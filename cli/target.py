@@ -1,0 +1,166 @@
+"""Which deployment a command talks to: the local twin, or an account on AWS.
+
+By default the twin that ``retrodict up`` started. ``--aws``, ``--profile`` or
+``--region`` choose AWS; ``AWS_ENDPOINT_URL`` names another endpoint, as everywhere.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import boto3
+import click
+from botocore.exceptions import BotoCoreError, ClientError
+from retrodict_aws.clients import CONFIG
+
+STATE_FILE: Final = Path(".retrodict/twin.json")
+TWIN_REGION: Final = "eu-west-1"
+
+
+class TargetError(click.ClickException):
+    """There is no such deployment; the sentence says how to get one."""
+
+    exit_code = 2
+
+
+def twin_state() -> dict[str, Any] | None:
+    """Return what the running twin wrote about itself, or None if none runs."""
+    try:
+        state: dict[str, Any] = json.loads(STATE_FILE.read_text())
+        os.kill(state["pid"], 0)
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+    return state
+
+
+def ask_twin(
+    endpoint_url: str, path: str, *, method: str = "GET", timeout: float = 600
+) -> dict[str, Any]:
+    """Call the twin's own door beside the AWS ones.
+
+    Raises
+    ------
+    TargetError
+        Nothing answers there, or what answers is no twin.
+    """
+    request = Request(f"{endpoint_url}/_retrodict/{path}", method=method)  # noqa: S310 - a local address
+    try:
+        with urlopen(request, timeout=timeout) as answer:  # noqa: S310 - the same
+            found: dict[str, Any] = json.load(answer)
+            return found
+    except (URLError, OSError, ValueError) as error:
+        raise TargetError(f"no twin answers at {endpoint_url}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Target:
+    """A deployment, and how to reach it.
+
+    Attributes
+    ----------
+    endpoint_url
+        Where every AWS call goes; None for AWS itself.
+    is_twin
+        Whether the twin answers there.
+    """
+
+    environment: str
+    endpoint_url: str | None
+    is_twin: bool
+    profile: str | None = None
+    region: str | None = None
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        if not self.is_twin:
+            return boto3.Session(profile_name=self.profile, region_name=self.region)
+        return boto3.Session(
+            aws_access_key_id="twin",
+            aws_secret_access_key="twin",  # noqa: S106 - the twin takes any
+            region_name=TWIN_REGION,
+        )
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of `service` for this deployment."""
+        return self._session.client(  # type: ignore[call-overload]
+            service, endpoint_url=self.endpoint_url, config=CONFIG
+        )
+
+    @cached_property
+    def outputs(self) -> Mapping[str, str]:
+        """Names of the deployed resources, as the state stack exports them.
+
+        Raises
+        ------
+        TargetError
+            The environment is not deployed, or AWS refuses to tell.
+        """
+        if self.is_twin:
+            found: Mapping[str, str] = ask_twin(self.endpoint_url or "", "status")[
+                "outputs"
+            ]
+            return found
+        stack = f"Retrodict-{self.environment}-State"
+        try:
+            answer = self.client("cloudformation").describe_stacks(StackName=stack)
+        except (BotoCoreError, ClientError) as error:
+            raise TargetError(
+                f"cannot read stack {stack}: {error}; deploy it with `make deploy "
+                f"ENV={self.environment}`, or drop --aws to use the local twin"
+            ) from error
+        return {
+            output["OutputKey"]: output["OutputValue"]
+            for output in answer["Stacks"][0].get("Outputs", [])
+        }
+
+    def wait_idle(self, timeout_s: float = 600) -> None:
+        """Wait until the twin has nothing left to do; on AWS return at once.
+
+        Raises
+        ------
+        TargetError
+            The twin was still busy after `timeout_s`.
+        """
+        if not self.is_twin:
+            return
+        answer = ask_twin(
+            self.endpoint_url or "",
+            f"idle?timeout={timeout_s:.0f}",
+            method="POST",
+            timeout=timeout_s + 30,
+        )
+        if not answer.get("idle", False):
+            raise TargetError(
+                f"the twin was still busy after {timeout_s:.0f} s: `retrodict status` "
+                "shows where"
+            )
+
+
+def choose(
+    environment: str, *, aws: bool, profile: str | None, region: str | None
+) -> Target:
+    """Return the deployment that the options and the environment name.
+
+    Raises
+    ------
+    TargetError
+        No twin runs, and AWS was not asked for.
+    """
+    endpoint_url = os.environ.get("AWS_ENDPOINT_URL")
+    if aws or profile or region:
+        return Target(environment, endpoint_url, is_twin=False, profile=profile, region=region)
+    if endpoint_url:
+        return Target(environment, endpoint_url.rstrip("/"), is_twin=True)
+    state = twin_state()
+    if state is None:
+        raise TargetError(
+            "no twin is running here: start one with `retrodict up --detach`, or name "
+            "an account with --aws, --profile or --region"
+        )
+    return Target(state["environment"], state["endpoint_url"], is_twin=True)

@@ -1,0 +1,92 @@
+"""Validate what producers put on the ingest stream.
+
+Invoked by
+    The event source mapping of the Kinesis stream `ingest`.
+Reads, then appends to
+    The Kinesis stream `events`, and the quarantine bucket what breaks its contract.
+Fails with
+    Nothing on bad input. Where AWS refuses, the batch is asked for again from its
+    first record: both effects are the same when repeated.
+
+Environment variables
+---------------------
+EVENTS_STREAM_NAME : str
+    Name of the validated stream.
+QUARANTINE_BUCKET_NAME : str
+    Name of the quarantine bucket.
+"""
+
+import os
+from collections import Counter
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from retrodict.envelope import StampedEvent
+from retrodict.errors import TransientError
+from retrodict.pipeline import load_catalog
+from retrodict.ports import EventStream, KeyedBatch, Quarantine
+from retrodict.validation import Arrival, Rejected, validate
+from retrodict_aws.clients import client
+from retrodict_aws.kinesis_batch import (
+    BatchResponse,
+    DeliveredRecord,
+    again_from,
+    delivered,
+    done,
+    segment_name,
+)
+from retrodict_aws.kinesis_event_stream import KinesisEventStream
+from retrodict_aws.s3_quarantine import S3Quarantine
+
+logger, metrics, tracer = Logger(), Metrics(), Tracer()
+
+
+@cache
+def ports() -> tuple[EventStream, Quarantine]:
+    """Build the real ports on first use, so that importing this module does nothing."""
+    return (
+        KinesisEventStream(client("kinesis"), os.environ["EVENTS_STREAM_NAME"]),
+        S3Quarantine(client("s3"), os.environ["QUARANTINE_BUCKET_NAME"]),
+    )
+
+
+def handle(
+    records: list[DeliveredRecord], stream: EventStream, quarantine: Quarantine
+) -> Counter[str]:
+    """Judge every record, keep the rejects, forward the rest in order per key."""
+    accepted: dict[str, list[StampedEvent]] = {}
+    rejected: list[Rejected] = []
+    for record in records:
+        arrival = Arrival(record.position, record.partition_key, record.arrived_at_us)
+        verdict = validate(record.data, arrival, load_catalog())
+        if isinstance(verdict, Rejected):
+            rejected.append(verdict)
+        else:
+            accepted.setdefault(verdict.event.key, []).append(verdict.event)
+    if rejected:
+        quarantine.put(segment_name(records), [r.as_json() for r in rejected])
+    stream.put(KeyedBatch(key, events) for key, events in accepted.items())
+    return Counter(
+        AcceptedRecords=len(records) - len(rejected), RejectedRecords=len(rejected)
+    )
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> BatchResponse:
+    """Translate the Lambda event; everything else is in `handle`."""
+    records = delivered(event)
+    metrics.set_timestamp(records[-1].arrived_at_us // 1000)
+    try:
+        counts = handle(records, *ports())
+    except TransientError as error:
+        logger.warning("batch not finished", extra={"cause": str(error)})
+        metrics.add_metric("UnfinishedBatches", MetricUnit.Count, 1)
+        return again_from(records[0].sequence_number)
+    for name, count in counts.items():
+        metrics.add_metric(name, MetricUnit.Count, count)
+    return done()

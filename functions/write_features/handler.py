@@ -1,0 +1,90 @@
+"""Fold validated events into the online store.
+
+Invoked by
+    The event source mapping of the Kinesis stream `events`.
+Reads, then writes to
+    One item a key of the online store; the quarantine bucket what reuses an identity
+    for another payload, what a key sends beyond its rate, and what is no event.
+Fails with
+    Nothing on bad input. Where AWS refuses, the batch is asked for again from the
+    lowest record that was not folded.
+
+Environment variables
+---------------------
+ONLINE_STORE_TABLE_NAME : str
+    Name of the table of the online store.
+QUARANTINE_BUCKET_NAME : str
+    Name of the quarantine bucket.
+"""
+
+import os
+from collections import Counter
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from retrodict.errors import TransientError
+from retrodict.online import Projected, plan, project
+from retrodict.ports import OnlineStore, Quarantine
+from retrodict.rejection import rejections_of
+from retrodict_aws.clients import client
+from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
+from retrodict_aws.kinesis_batch import (
+    BatchResponse,
+    DeliveredRecord,
+    again_from,
+    delivered,
+    done,
+    segment_name,
+)
+from retrodict_aws.kinesis_event_stream import read_batches
+from retrodict_aws.s3_quarantine import S3Quarantine
+
+logger, metrics, tracer = Logger(), Metrics(), Tracer()
+
+
+@cache
+def ports() -> tuple[OnlineStore, Quarantine]:
+    """Build the real ports on first use, so that importing this module does nothing."""
+    return (
+        DynamoDBOnlineStore(client("dynamodb"), os.environ["ONLINE_STORE_TABLE_NAME"]),
+        S3Quarantine(client("s3"), os.environ["QUARANTINE_BUCKET_NAME"]),
+    )
+
+
+def handle(
+    records: list[DeliveredRecord], store: OnlineStore, quarantine: Quarantine
+) -> Projected:
+    """Fold what can be read; keep what cannot, or must not, be folded."""
+    batches, unreadable = read_batches(records)
+    projected = project(plan(batches), store)
+    rejected = unreadable + rejections_of(projected.folded)
+    if rejected:
+        quarantine.put(f"{segment_name(records)}-features", rejected)
+    return projected
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> BatchResponse:
+    """Translate the Lambda event; everything else is in `handle`."""
+    records = delivered(event)
+    metrics.set_timestamp(records[-1].arrived_at_us // 1000)
+    try:
+        projected = handle(records, *ports())
+    except TransientError as error:
+        logger.warning("batch not finished", extra={"cause": str(error)})
+        metrics.add_metric("UnfinishedBatches", MetricUnit.Count, 1)
+        return again_from(records[0].sequence_number)
+    metrics.add_metric("OnlinePuts", MetricUnit.Count, projected.puts)
+    for outcome, count in Counter(f.outcome for f in projected.folded).items():
+        name = f"{outcome.title().replace('_', '')}Events"
+        metrics.add_metric(name, MetricUnit.Count, count)
+    if projected.unfinished is None:
+        return done()
+    logger.warning("batch not finished", extra={"cause": projected.failure})
+    metrics.add_metric("UnfinishedBatches", MetricUnit.Count, 1)
+    return again_from(projected.unfinished)

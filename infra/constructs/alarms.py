@@ -1,0 +1,86 @@
+"""Where an alarm goes, and what every alarm has in common."""
+
+from aws_cdk import Duration, Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+PERIOD = Duration.minutes(1)
+
+
+class AlarmTopic(Construct):
+    """An encrypted topic that every alarm of the environment is published on.
+
+    Parameters
+    ----------
+    scope, construct_id
+        Place in the construct tree.
+    key
+        Customer managed key; CloudWatch is let to use it for this account's alarms.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, key: kms.IKey) -> None:
+        super().__init__(scope, construct_id)
+        self._topic = sns.Topic(self, "Topic", master_key=key, enforce_ssl=True)
+        only_ours = {
+            "StringEquals": {"aws:SourceAccount": Stack.of(self).account},
+        }
+        cloudwatch_service = iam.ServicePrincipal("cloudwatch.amazonaws.com")
+        self._topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="AlarmsMayPublish",
+                principals=[cloudwatch_service],
+                actions=["sns:Publish"],
+                resources=[self._topic.topic_arn],
+                conditions=only_ours,
+            )
+        )
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="AlarmsMayPublish",
+                principals=[cloudwatch_service],
+                actions=["kms:Decrypt", "kms:GenerateDataKey"],
+                resources=["*"],
+                conditions=only_ours,
+            )
+        )
+
+    def watch(  # noqa: PLR0913 - every argument is named
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        description: str,
+        namespace: str,
+        metric: str,
+        dimensions: dict[str, str],
+        above: float = 0,
+        statistic: str = "Sum",
+        periods: int = 1,
+        breaching: int = 1,
+    ) -> None:
+        """Publish when `metric` was over `above` in `breaching` of `periods` minutes.
+
+        No data is no alarm: a function that is not called has no errors.
+        """
+        alarm = cloudwatch.Alarm(
+            scope,
+            construct_id,
+            alarm_description=description,
+            metric=cloudwatch.Metric(
+                namespace=namespace,
+                metric_name=metric,
+                dimensions_map=dimensions,
+                statistic=statistic,
+                period=PERIOD,
+            ),
+            threshold=above,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            evaluation_periods=periods,
+            datapoints_to_alarm=breaching,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        alarm.add_alarm_action(actions.SnsAction(self._topic))

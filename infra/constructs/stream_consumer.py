@@ -1,0 +1,110 @@
+"""A function fed by a stream, with no way for a record to be lost quietly."""
+
+from aws_cdk import Duration
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from infra.constructs.alarms import AlarmTopic
+from infra.constructs.pipeline_function import PipelineFunction
+from infra.constructs.quarantine import Quarantine
+from infra.constructs.stream import EventStream
+
+# The most Lambda accepts: an outage of hours must not use the retries up.
+RETRIES = 10_000
+MARGIN = Duration.hours(1)
+OLDEST_ACCEPTED = Duration.days(7)
+
+
+class StreamConsumer(Construct):
+    """An event source mapping that stops at the first failure of a shard.
+
+    Records of one key arrive in order: one batch a shard at a time. A failed batch
+    is halved until the record that fails is alone, and retried until `MARGIN` before
+    the stream forgets it; then its bytes, not only its place, go to the quarantine
+    bucket and an alarm tells.
+
+    Parameters
+    ----------
+    scope, construct_id
+        Place in the construct tree.
+    function
+        What consumes the stream; its role is given what the mapping needs.
+    stream
+        What is consumed, from its oldest record on.
+    batch_size
+        Most records of one invocation.
+    window
+        How long to collect a batch.
+    quarantine
+        Where records go that cannot be delivered.
+    alarms
+        Where alarms go.
+    """
+
+    def __init__(  # noqa: PLR0913 - every argument is named
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        function: PipelineFunction,
+        stream: EventStream,
+        batch_size: int,
+        window: Duration,
+        quarantine: Quarantine,
+        alarms: AlarmTopic,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        stream.grant_consume(function.role)
+        quarantine.grant_undelivered(function.role)
+        mapping = lambda_.CfnEventSourceMapping
+        source = mapping(
+            self,
+            "Mapping",
+            batch_size=batch_size,
+            bisect_batch_on_function_error=True,
+            destination_config=mapping.DestinationConfigProperty(
+                on_failure=mapping.OnFailureProperty(destination=quarantine.bucket_arn)
+            ),
+            event_source_arn=stream.stream_arn,
+            function_name=function.function.function_name,
+            function_response_types=["ReportBatchItemFailures"],
+            maximum_batching_window_in_seconds=window.to_seconds(),
+            maximum_record_age_in_seconds=_oldest(stream.retention),
+            maximum_retry_attempts=RETRIES,
+            metrics_config=mapping.MetricsConfigProperty(metrics=["EventCount"]),
+            parallelization_factor=1,
+            starting_position="TRIM_HORIZON",
+        )
+        # Lambda tries the role when the mapping is made, so its policy comes first.
+        source.node.add_dependency(function.role)
+
+        alarms.watch(
+            self,
+            "IteratorAge",
+            description=f"{construct_id} is more than a minute behind its stream",
+            namespace="AWS/Lambda",
+            metric="IteratorAge",
+            dimensions={"FunctionName": function.function.function_name},
+            statistic="Maximum",
+            above=Duration.minutes(1).to_milliseconds(),
+            periods=5,
+            breaching=3,
+        )
+        for metric, what in {
+            "OnFailureDestinationDeliveredEventCount": "gave up on records; they are "
+            "in the quarantine bucket under aws/lambda/",
+            "DroppedEventCount": "dropped records that no destination took",
+        }.items():
+            alarms.watch(
+                self,
+                metric,
+                description=f"{construct_id} {what}",
+                namespace="AWS/Lambda",
+                metric=metric,
+                dimensions={"EventSourceMappingUUID": source.ref},
+            )
+
+
+def _oldest(retention: Duration) -> int:
+    seconds = min(retention.to_seconds(), OLDEST_ACCEPTED.to_seconds())
+    return int(seconds - MARGIN.to_seconds())

@@ -1,0 +1,44 @@
+"""CloudWatch alarms: kept and visible, not evaluated."""
+
+from typing import Any
+
+from infra.local.resources.registry import APPLIED, TAGS, Site, creates
+from infra.local.template import Created
+
+_NAME_LIMIT = 255
+
+
+@creates(
+    "AWS::CloudWatch::Alarm",
+    {
+        "ActionsEnabled": APPLIED,
+        "AlarmActions": APPLIED,
+        "AlarmDescription": APPLIED,
+        "AlarmName": APPLIED,
+        "ComparisonOperator": APPLIED,
+        "DatapointsToAlarm": APPLIED,
+        "Dimensions": APPLIED,
+        "EvaluationPeriods": APPLIED,
+        "ExtendedStatistic": APPLIED,
+        "InsufficientDataActions": APPLIED,
+        "MetricName": APPLIED,
+        "Namespace": APPLIED,
+        "OKActions": APPLIED,
+        "Period": APPLIED,
+        "Statistic": APPLIED,
+        "Tags": TAGS,
+        "Threshold": APPLIED,
+        "TreatMissingData": APPLIED,
+        "Unit": APPLIED,
+    },
+)
+def alarm(site: Site, properties: dict[str, Any]) -> Created:
+    """Create an alarm on one metric."""
+    name = properties.get("AlarmName") or site.name(limit=_NAME_LIMIT)
+    request = {
+        key: value
+        for key, value in properties.items()
+        if key not in {"AlarmName", "Tags"}
+    }
+    site.client("cloudwatch").put_metric_alarm(AlarmName=name, **request)
+    return Created(name, {"Arn": site.arn("cloudwatch", f"alarm:{name}")})

@@ -1,0 +1,51 @@
+"""EventBridge rules that hand events of the default bus to Lambda functions."""
+
+import json
+from typing import Any
+
+from infra.local.event_pattern import EventPattern
+from infra.local.resources.registry import APPLIED, TAGS, Only, Site, creates
+from infra.local.template import Created
+
+_NAME_LIMIT = 64
+
+
+@creates(
+    "AWS::Events::Rule",
+    {
+        "Description": APPLIED,
+        "EventBusName": Only(("default",)),
+        "EventPattern": APPLIED,
+        "Name": APPLIED,
+        "State": Only(("ENABLED", "DISABLED")),
+        "Tags": TAGS,
+        "Targets": [
+            {
+                "Arn": APPLIED,
+                "DeadLetterConfig": {"Arn": APPLIED},
+                "Id": APPLIED,
+                "RetryPolicy": {
+                    "MaximumEventAgeInSeconds": APPLIED,
+                    "MaximumRetryAttempts": APPLIED,
+                },
+            }
+        ],
+    },
+)
+def rule(site: Site, properties: dict[str, Any]) -> Created:
+    """Create a rule with its targets."""
+    events = site.client("events")
+    kind = "AWS::Events::Rule"
+    name = properties.get("Name") or site.name(limit=_NAME_LIMIT)
+    for target in properties.get("Targets", []):
+        if target["Arn"].split(":")[2] not in {"lambda", "sqs"}:
+            raise site.refuse(kind, f"the target {target['Arn']}")
+    EventPattern(properties["EventPattern"], place=str(site.resource))
+    events.put_rule(
+        Name=name,
+        EventPattern=json.dumps(properties["EventPattern"]),
+        State=properties.get("State", "ENABLED"),
+        Description=properties.get("Description", ""),
+    )
+    events.put_targets(Rule=name, Targets=properties.get("Targets", []))
+    return Created(name, {"Arn": site.arn("events", f"rule/{name}")})

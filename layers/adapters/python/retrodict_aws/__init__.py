@@ -1,0 +1,1 @@
+"""The ports of the core over AWS; the only package that calls it."""

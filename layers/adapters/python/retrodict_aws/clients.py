@@ -1,0 +1,35 @@
+"""boto3 clients as every adapter wants them: short time-outs, SDK retries, reused."""
+
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+CONFIG: Final = Config(
+    connect_timeout=3,
+    read_timeout=20,
+    retries={"max_attempts": 5, "mode": "standard"},
+    tcp_keepalive=True,
+)
+
+AWS_ERRORS: Final = (BotoCoreError, ClientError)
+"""What a call can raise when AWS refuses it or does not answer."""
+
+
+def client(service: str) -> Any:
+    """Return a client of `service`; region, credentials and endpoint as AWS reads them.
+
+    Environment variables
+    ---------------------
+    AWS_ENDPOINT_URL : str
+        Set by the local twin; read by botocore itself.
+    """
+    return boto3.client(service, config=CONFIG)  # type: ignore[call-overload]
+
+
+def error_code(error: Exception) -> str:
+    """Return AWS's code of `error`, or its class name where AWS never answered."""
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", "Unknown"))
+    return type(error).__name__

@@ -1,0 +1,92 @@
+"""A Lambda event of Kinesis records, read once, and the answer it expects."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypedDict
+
+from retrodict.stamps import position
+
+
+class ItemFailure(TypedDict):
+    """The record from which a batch must be delivered again."""
+
+    itemIdentifier: str
+
+
+class BatchResponse(TypedDict):
+    """Answer of a function with partial batch response; empty means all is done."""
+
+    batchItemFailures: list[ItemFailure]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredRecord:
+    """One Kinesis record as an event source mapping delivers it.
+
+    Attributes
+    ----------
+    arrived_at_us
+        Approximate arrival, microseconds since the epoch, exact to the millisecond.
+    """
+
+    shard_id: str
+    sequence_number: str
+    partition_key: str
+    arrived_at_us: int
+    data: bytes
+
+    @property
+    def position(self) -> str:
+        """Place of the record in the order of knowing."""
+        return position(self.shard_id, self.sequence_number)
+
+    @property
+    def arrival_date(self) -> str:
+        """Date of arrival, UTC, as ``YYYY-MM-DD``."""
+        return datetime.fromtimestamp(self.arrived_at_us / 1e6, UTC).date().isoformat()
+
+
+def delivered(event: Mapping[str, Any]) -> list[DeliveredRecord]:
+    """Return the records of a Lambda event, in order, shape (n,)."""
+    return [
+        DeliveredRecord(
+            shard_id=record["eventID"].split(":", 1)[0],
+            sequence_number=record["kinesis"]["sequenceNumber"],
+            partition_key=record["kinesis"]["partitionKey"],
+            arrived_at_us=round(
+                float(record["kinesis"]["approximateArrivalTimestamp"]) * 1000
+            )
+            * 1000,
+            data=base64.b64decode(record["kinesis"]["data"]),
+        )
+        for record in event["Records"]
+    ]
+
+
+def done() -> BatchResponse:
+    """Return the answer that moves the checkpoint behind the batch."""
+    return {"batchItemFailures": []}
+
+
+def again_from(sequence_number: str) -> BatchResponse:
+    """Return the answer that has the batch delivered again from `sequence_number`.
+
+    Raises
+    ------
+    ValueError
+        The sequence number is empty: Lambda would take that for another meaning.
+    """
+    if not sequence_number:
+        raise ValueError("an empty sequence number would fail the whole batch")
+    return {"batchItemFailures": [{"itemIdentifier": sequence_number}]}
+
+
+def segment_name(records: list[DeliveredRecord]) -> str:
+    """Return the name that belongs to exactly this run of records."""
+    first, last = records[0], records[-1]
+    return (
+        f"arrived={first.arrival_date}/"
+        f"{first.shard_id}-{first.sequence_number}-{last.sequence_number}"
+    )

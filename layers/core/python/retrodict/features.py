@@ -1,0 +1,492 @@
+"""Features: numbers about an entity, as they were known at one position.
+
+A feature at (key, t, p) is a function of the *set* of events of that key that were
+applied at or before position p and happened at or before t, taken in the order
+(time, source, id). One definition folds online, computes over the log and answers
+behind an endpoint, so there is nothing for them to disagree about.
+"""
+
+import hashlib
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from retrodict import statistics
+from retrodict.contracts import Event, FieldRef
+from retrodict.errors import FeatureDefinitionError, PermanentError
+from retrodict.expressions import Constant, Expression, Number
+from retrodict.stamps import FUTURE_TOLERANCE_US, duration_us
+
+DYNAMODB_ITEM_BYTES: Final = 400 * 1024
+"""What one DynamoDB item may hold; the state of a key is one item."""
+
+ITEM_OVERHEAD_BYTES: Final = 16 * 1024
+"""Room in that item for keys, stamps and the current feature values."""
+
+ENTRY_BYTES: Final = 96
+"""Typical size of one event in a state: stamps, a 36 character id, a digest."""
+
+_RATE: Final = re.compile(r"(\d+)/(s|m|h|d)")
+_NUMBERS: Final = (int, float)
+
+
+class Entry(NamedTuple):
+    """One event as the state of a key holds it; tuples sort as windows need.
+
+    Attributes
+    ----------
+    values
+        The fields that the feature set reads, in its order.
+    """
+
+    time_us: int
+    source: str
+    id: str
+    digest: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LastEvents:
+    """The window of the `count` latest events."""
+
+    count: int
+
+    def describe(self) -> str:
+        """Return the window as text."""
+        return f"last({self.count})"
+
+
+@dataclass(frozen=True, slots=True)
+class LastDuration:
+    """The window ``(t - width, t]``; `width_us` in microseconds."""
+
+    width_us: int
+
+    def describe(self) -> str:
+        """Return the window as text."""
+        return f"last({self.width_us}us)"
+
+
+Window = LastEvents | LastDuration
+
+
+def last(window: int | str) -> Window:
+    """Return a window: the last `window` events, or the last stretch of time.
+
+    A window ends at, and includes, the current event.
+
+    Raises
+    ------
+    FeatureDefinitionError
+        `window` is neither a positive count nor a duration.
+
+    Examples
+    --------
+    >>> last(3).describe(), last("10m").describe()
+    ('last(3)', 'last(600000000us)')
+    """
+    if isinstance(window, bool) or not isinstance(window, int | str):
+        raise FeatureDefinitionError(
+            f"expected a count of events or a duration, got {window!r}: write last(3) "
+            "or last('10m')"
+        )
+    if isinstance(window, int):
+        if window < 1:
+            raise FeatureDefinitionError(f"expected last(n) with n >= 1, got {window}")
+        return LastEvents(window)
+    try:
+        return LastDuration(duration_us(window))
+    except PermanentError as error:
+        raise FeatureDefinitionError(f"last({window!r}): {error}") from error
+
+
+Compute = Callable[[Sequence[float]], Number | None]
+
+
+STATISTICS: Final[Mapping[str, Compute]] = {
+    "count": len,
+    "mean": statistics.mean,
+    "std": statistics.std,
+    "min": lambda values: min(values, default=None),
+    "max": lambda values: max(values, default=None),
+    "last": lambda values: values[-1] if values else None,
+}
+
+
+class Statistic(Expression):
+    """A statistic of one field over one window.
+
+    Attributes
+    ----------
+    unit
+        Unit of the result as UCUM writes it, or None where the field has none.
+    """
+
+    def __init__(self, name: str, field: FieldRef, window: Window) -> None:
+        _numeric(field, name)
+        self.name = name
+        self.field = field
+        self.window = window
+        self.unit: str | None = "{event}" if name == "count" else field.unit
+
+    def describe(self) -> str:
+        """Return statistic, field and window as text."""
+        return f"{self.name}({self.field.describe()}, {self.window.describe()})"
+
+
+def _numeric(field: FieldRef, use: str) -> None:
+    if not isinstance(field, FieldRef) or field.type not in _NUMBERS:
+        raise FeatureDefinitionError(
+            f"{use}() needs a number field of an event, such as Reading.value; got "
+            f"{field!r}"
+        )
+
+
+def count(field: FieldRef, window: Window) -> Statistic:
+    """Count the events in `window` whose `field` is not null; 0 when empty.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> count(Reading.value, last("10m")).describe()
+    'count(sensor.reading.value, last(600000000us))'
+    """
+    return Statistic("count", field, window)
+
+
+def mean(field: FieldRef, window: Window) -> Statistic:
+    """Average `field` over `window`: `statistics.mean`; null when empty.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> mean(Reading.value, last(3)).describe()
+    'mean(sensor.reading.value, last(3))'
+    """
+    return Statistic("mean", field, window)
+
+
+def std(field: FieldRef, window: Window) -> Statistic:
+    """Spread of `field` over `window`: `statistics.std`; null for fewer than two.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> std(Reading.value, last("10m")).unit
+    'Cel'
+    """
+    return Statistic("std", field, window)
+
+
+def minimum(field: FieldRef, window: Window) -> Statistic:
+    """Smallest `field` in `window`; null when empty.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> minimum(Reading.value, last(3)).describe()
+    'min(sensor.reading.value, last(3))'
+    """
+    return Statistic("min", field, window)
+
+
+def maximum(field: FieldRef, window: Window) -> Statistic:
+    """Largest `field` in `window`; null when empty.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> maximum(Reading.value, last(3)).describe()
+    'max(sensor.reading.value, last(3))'
+    """
+    return Statistic("max", field, window)
+
+
+def last_value(field: FieldRef, window: Window) -> Statistic:
+    """Latest `field` in `window` that is not null; null when empty.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> last_value(Reading.value, last("10m")).describe()
+    'last(sensor.reading.value, last(600000000us))'
+    """
+    return Statistic("last", field, window)
+
+
+def difference(field: FieldRef, lag: int = 1) -> Statistic:
+    """Return the latest `field` minus that of `lag` events before; null when fewer.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> difference(Reading.value).describe()
+    'difference(sensor.reading.value, last(2))'
+    """
+    if lag < 1:
+        raise FeatureDefinitionError(f"expected a lag of at least 1 event, got {lag}")
+    return Statistic("difference", field, LastEvents(lag + 1))
+
+
+class Feature(Expression):
+    """A named expression of a feature set."""
+
+    def __init__(self, name: str, expression: Expression) -> None:
+        self.name = name
+        self.expression = expression
+
+    def evaluate(self, lookup: Callable[[Expression], Number | None]) -> Number | None:
+        """Return the value of the expression."""
+        return self.expression.evaluate(lookup)
+
+    def operands(self) -> tuple[Expression, ...]:
+        """Return the expression."""
+        return (self.expression,)
+
+    def describe(self) -> str:
+        """Return the meaning of the expression; the name is no part of it."""
+        return self.expression.describe()
+
+
+def _leaves(expression: Expression) -> Iterator[Expression]:
+    operands = expression.operands()
+    if not operands:
+        yield expression
+    for operand in operands:
+        yield from _leaves(operand)
+
+
+class FeatureSet:
+    """The features of one event type, by entity key.
+
+    Attributes
+    ----------
+    name
+        Name of the decorated class.
+    fields
+        The event fields that the features read, in the order states keep them.
+    window_us, depth
+        The longest stretch of time and the most events that any feature looks
+        back; together with `lateness_us` they say what a state must keep.
+    state_limit_bytes
+        Encoded size at which a key is said to send faster than `max_rate`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        event: type[Event],
+        expressions: Mapping[str, Expression],
+        *,
+        lateness_us: int,
+        max_rate: str,
+    ) -> None:
+        self.name = name
+        self.event = event
+        self.lateness_us = lateness_us
+        self.max_rate = max_rate
+        self.features = {
+            feature: Feature(feature, expression)
+            for feature, expression in expressions.items()
+        }
+        leaves = [leaf for e in expressions.values() for leaf in _leaves(e)]
+        self.statistics = tuple(x for x in leaves if isinstance(x, Statistic))
+        read = {x.field.name: x.field for x in self.statistics}
+        read |= {x.name: x for x in leaves if isinstance(x, FieldRef)}
+        self._check(leaves, read.values())
+        self.fields = tuple(sorted(read))
+        windows = [statistic.window for statistic in self.statistics]
+        self.window_us = max(
+            (w.width_us for w in windows if isinstance(w, LastDuration)), default=0
+        )
+        self.depth = max(
+            (w.count for w in windows if isinstance(w, LastEvents)), default=1
+        )
+        self.state_limit_bytes = DYNAMODB_ITEM_BYTES - ITEM_OVERHEAD_BYTES
+        self._check_size()
+        self.digest = hashlib.sha256(self.describe().encode()).hexdigest()
+
+    @property
+    def kept_us(self) -> int:
+        """How far behind the newest event of a key its state reaches, microseconds."""
+        return self.window_us + self.lateness_us + FUTURE_TOLERANCE_US
+
+    def describe(self) -> str:
+        """Return the canonical text of the whole definition; `digest` hashes it."""
+        lines = [f"{name} = {f.describe()}" for name, f in self.features.items()]
+        head = f"{self.event.contract().type} lateness={self.lateness_us}us"
+        return "\n".join([head, *sorted(lines)])
+
+    def __getattr__(self, name: str) -> Feature:
+        features: dict[str, Feature] = self.__dict__.get("features", {})
+        if name in features:
+            return features[name]
+        raise AttributeError(
+            f"feature set {self.__dict__.get('name')!r} has no feature {name!r}; it "
+            f"has {sorted(features)[:10]}"
+        )
+
+    def values_of(self, data: Mapping[str, object]) -> tuple[float | None, ...]:
+        """Return what a state keeps of an event's data: its fields as doubles."""
+        return tuple(
+            None if (value := data.get(name)) is None else float(value)  # type: ignore[arg-type]
+            for name in self.fields
+        )
+
+    def at(
+        self, entries: Sequence[Entry], time_us: int | None = None
+    ) -> dict[str, Number | None]:
+        """Return every feature at `time_us`, by default that of the newest entry.
+
+        Parameters
+        ----------
+        entries
+            Applied events of one key in order, shape (n,).
+
+        Returns
+        -------
+        dict
+            A number or null for each feature, in the order of definition.
+        """
+        if time_us is None:
+            end = len(entries)
+            time_us = entries[-1].time_us if entries else 0
+        else:
+            end = bisect_right(entries, time_us, key=_time)
+        known: dict[str, Number | None] = {}
+
+        def lookup(leaf: Expression) -> Number | None:
+            meaning = leaf.describe()
+            if meaning not in known:
+                known[meaning] = self._leaf(leaf, entries, end, time_us)
+            return known[meaning]
+
+        return {name: f.evaluate(lookup) for name, f in self.features.items()}
+
+    def _leaf(
+        self, leaf: Expression, entries: Sequence[Entry], end: int, time_us: int
+    ) -> Number | None:
+        if isinstance(leaf, FieldRef):
+            column = self.fields.index(leaf.name)
+            return entries[end - 1].values[column] if end else None
+        if not isinstance(leaf, Statistic):
+            raise FeatureDefinitionError(f"cannot evaluate {leaf!r}")
+        column = self.fields.index(leaf.field.name)
+        if isinstance(leaf.window, LastEvents):
+            start = max(0, end - leaf.window.count)
+        else:
+            start = bisect_right(
+                entries, time_us - leaf.window.width_us, 0, end, key=_time
+            )
+        chosen = entries[start:end]
+        if leaf.name == "difference":
+            return self._difference(chosen, column, leaf.window)
+        values = [v for e in chosen if (v := e.values[column]) is not None]
+        return STATISTICS[leaf.name](values)
+
+    @staticmethod
+    def _difference(
+        chosen: Sequence[Entry], column: int, window: Window
+    ) -> Number | None:
+        if not isinstance(window, LastEvents) or len(chosen) < window.count:
+            return None
+        newest, oldest = chosen[-1].values[column], chosen[0].values[column]
+        return None if newest is None or oldest is None else newest - oldest
+
+    def _check(
+        self, leaves: Iterable[Expression], fields: Iterable[FieldRef]
+    ) -> None:
+        if not self.features:
+            raise FeatureDefinitionError(f"feature set {self.name!r} has no features")
+        for field in fields:
+            _numeric(field, "a feature")
+            if field.event is not self.event:
+                raise FeatureDefinitionError(
+                    f"feature set {self.name!r} is over {self.event.__name__}, but "
+                    f"reads {field.describe()}: use one feature set an event type"
+                )
+        unknown = [
+            leaf
+            for leaf in leaves
+            if not isinstance(leaf, Statistic | FieldRef | Constant)
+        ]
+        if unknown:
+            raise FeatureDefinitionError(
+                f"feature set {self.name!r} holds {unknown[0]!r}, which is neither a "
+                "statistic, a field nor a number"
+            )
+
+    def _check_size(self) -> None:
+        match = _RATE.fullmatch(self.max_rate)
+        if match is None or int(match.group(1)) == 0:
+            raise FeatureDefinitionError(
+                f"max_rate={self.max_rate!r}: expected events per unit of time, such "
+                "as '2/s' or '60/h'"
+            )
+        events = int(match.group(1)) * self.kept_us // duration_us("1" + match.group(2))
+        needed = (events + self.depth) * (ENTRY_BYTES + 8 * len(self.fields))
+        if needed > self.state_limit_bytes:
+            raise FeatureDefinitionError(
+                f"feature set {self.name!r}: a key that sends {self.max_rate} for "
+                f"{self.kept_us / 1e6:.0f} s (window {self.window_us / 1e6:.0f} s + "
+                f"lateness {self.lateness_us / 1e6:.0f} s + 300 s) keeps {events} + "
+                f"{self.depth} events of about {ENTRY_BYTES + 8 * len(self.fields)} "
+                f"bytes = {needed} bytes, but a DynamoDB item holds "
+                f"{self.state_limit_bytes}: shorten the window or the lateness, or "
+                "declare a lower max_rate"
+            )
+
+
+def _time(entry: Entry) -> int:
+    return entry.time_us
+
+
+def features(
+    event: type[Event], *, lateness: str = "0s", max_rate: str
+) -> Callable[[type], FeatureSet]:
+    """Turn a class of expressions into the feature set of `event`.
+
+    Parameters
+    ----------
+    lateness
+        How long after it happened an event may arrive and still count.
+    max_rate
+        How fast one key may send, such as ``"2/s"``; the size of its state follows
+        and is checked here against what a DynamoDB item can hold.
+
+    Raises
+    ------
+    FeatureDefinitionError
+        A member is no expression, or the state of a key would not fit.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> @features(Reading, lateness="10m", max_rate="1/s")
+    ... class Sensor:
+    ...     mean_3 = mean(Reading.value, last(3))
+    ...     deviation = Reading.value - mean_3
+    >>> Sensor.deviation.describe()
+    '(sensor.reading.value - mean(sensor.reading.value, last(3)))'
+    """
+    try:
+        lateness_us = 0 if lateness == "0s" else duration_us(lateness)
+    except PermanentError as error:
+        raise FeatureDefinitionError(f"lateness: {error}") from error
+
+    def decorate(cls: type) -> FeatureSet:
+        members = {k: v for k, v in vars(cls).items() if not k.startswith("_")}
+        wrong = [k for k, v in members.items() if not isinstance(v, Expression)]
+        if wrong:
+            raise FeatureDefinitionError(
+                f"{cls.__name__}.{wrong[0]} is no feature: write a statistic or "
+                "arithmetic over statistics and event fields"
+            )
+        return FeatureSet(
+            cls.__name__, event, members, lateness_us=lateness_us, max_rate=max_rate
+        )
+
+    return decorate

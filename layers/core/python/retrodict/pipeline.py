@@ -1,0 +1,124 @@
+"""A pipeline: what a user writes once, and every function reads.
+
+A pipeline is a package under ``pipelines``; its ``__init__`` binds one ``Pipeline``
+to the name ``pipeline``. Adding one is copying a folder.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from retrodict.contracts import Event
+from retrodict.errors import PipelineDefinitionError
+from retrodict.features import FeatureSet
+from retrodict.validation import Catalog
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A name and the feature sets that carry it.
+
+    Attributes
+    ----------
+    name
+        Name of the package, part of the key of every online item.
+    features
+        One feature set for each event type that the pipeline reads.
+    """
+
+    name: str
+    features: Sequence[FeatureSet]
+
+    @property
+    def events(self) -> tuple[type[Event], ...]:
+        """The contracts of the pipeline's events."""
+        return tuple(definition.event for definition in self.features)
+
+    def entity(self, definition: FeatureSet, key: str) -> str:
+        """Return the partition key of `key` in the online store.
+
+        The digest of the definition is part of it: a changed definition is another
+        projection, and never meets a state that it cannot read.
+
+        Examples
+        --------
+        >>> from pipelines.sensor_anomaly import pipeline
+        >>> pipeline.entity(pipeline.features[0], "s-1").split(".")[:2]
+        ['sensor_anomaly', 'Sensor']
+        """
+        return f"{self.name}.{definition.name}.{definition.digest[:12]}#{key}"
+
+
+@cache
+def load_pipelines() -> Mapping[str, Pipeline]:
+    """Import every package under ``pipelines`` and return its pipeline by name.
+
+    Raises
+    ------
+    PipelineDefinitionError
+        A package binds no pipeline, or two claim one event type differently.
+
+    Examples
+    --------
+    >>> sorted(load_pipelines())
+    ['sensor_anomaly']
+    """
+    root = importlib.import_module("pipelines")
+    found: dict[str, Pipeline] = {}
+    for module in pkgutil.iter_modules(root.__path__):
+        package = importlib.import_module(f"pipelines.{module.name}")
+        pipeline = getattr(package, "pipeline", None)
+        if not isinstance(pipeline, Pipeline) or pipeline.name != module.name:
+            raise PipelineDefinitionError(
+                f"package pipelines.{module.name} must bind a Pipeline named "
+                f"{module.name!r} to `pipeline`; it binds {pipeline!r}"
+            )
+        found[pipeline.name] = pipeline
+    if not found:
+        raise PipelineDefinitionError("no package under pipelines: add one")
+    return found
+
+
+@cache
+def load_catalog() -> Catalog:
+    """Return the contract and the lateness of every event type of every pipeline.
+
+    Raises
+    ------
+    PipelineDefinitionError
+        Two pipelines give one event type different contracts or lateness.
+    """
+    contracts: dict[str, type[Event]] = {}
+    lateness_us: dict[str, int] = {}
+    for pipeline in load_pipelines().values():
+        for definition in pipeline.features:
+            name = definition.event.contract().type
+            lateness = lateness_us.setdefault(name, definition.lateness_us)
+            contract = contracts.setdefault(name, definition.event)
+            if contract.contract().json_schema() != (
+                definition.event.contract().json_schema()
+            ):
+                raise PipelineDefinitionError(
+                    f"pipeline {pipeline.name!r} declares {name!r} unlike another "
+                    "pipeline: share the contract, or give it a type of its own"
+                )
+            if lateness != definition.lateness_us:
+                raise PipelineDefinitionError(
+                    f"pipeline {pipeline.name!r} gives {name!r} a lateness of "
+                    f"{definition.lateness_us} us, another pipeline {lateness} us: "
+                    "an event is stamped late once, so they must agree"
+                )
+    return Catalog(contracts=contracts, lateness_us=lateness_us)
+
+
+@cache
+def definitions_of(event_type: str) -> tuple[tuple[Pipeline, FeatureSet], ...]:
+    """Return every feature set that reads `event_type`, with its pipeline."""
+    return tuple(
+        (pipeline, definition)
+        for pipeline in load_pipelines().values()
+        for definition in pipeline.features
+        if definition.event.contract().type == event_type
+    )

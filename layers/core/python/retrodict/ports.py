@@ -1,0 +1,133 @@
+"""What the core needs of the world, without saying how.
+
+``retrodict_aws`` implements each port; ``tests/fakes.py`` holds one in memory. Both
+sign the same test in ``tests/contract``.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from retrodict.envelope import StampedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedBatch:
+    """Events of one entity key in the order of their positions, shape (n,)."""
+
+    key: str
+    events: Sequence[StampedEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineItem:
+    """The online state of one key, as the store keeps it.
+
+    Attributes
+    ----------
+    entity
+        Partition key, ``<pipeline>.<feature set>#<entity key>``.
+    version
+        Count of writes, 1 for the first; the condition of the next put.
+    definition
+        Digest of the feature definition.
+    position
+        Position of the last applied event.
+    time_us
+        Time of the newest applied event, microseconds.
+    features
+        Current feature values as JSON, floats in shortest exact form.
+    state
+        Canonical bytes of the state.
+    """
+
+    entity: str
+    version: int
+    definition: str
+    position: str
+    time_us: int
+    features: str
+    state: bytes
+
+    def content(self) -> tuple[str, str, str, int, str, bytes]:
+        """Return what a rebuild must reproduce: everything but the count of writes."""
+        return (
+            self.entity,
+            self.definition,
+            self.position,
+            self.time_us,
+            self.features,
+            self.state,
+        )
+
+
+class EventStream(Protocol):
+    """The validated stream."""
+
+    def put(self, batches: Iterable[KeyedBatch]) -> None:
+        """Append every batch, never changing the order within a key.
+
+        Raises
+        ------
+        StreamUnavailableError
+            Some batch was refused even after retries; putting all again is safe.
+        """
+
+
+class Quarantine(Protocol):
+    """Where rejected records wait with their bytes and reasons."""
+
+    def put(self, name: str, documents: Sequence[Mapping[str, Any]]) -> None:
+        """Keep `documents` under `name`; the same name again replaces them.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused even after retries.
+        """
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield every kept document."""
+
+
+class OnlineStore(Protocol):
+    """The current state of every key."""
+
+    def load(self, entities: Sequence[str]) -> dict[str, OnlineItem]:
+        """Return the items of those `entities` that have one.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused even after retries.
+        """
+
+    def put(self, item: OnlineItem) -> None:
+        """Write `item` over version ``item.version - 1``.
+
+        Raises
+        ------
+        StateConflictError
+            The stored version is another: load again, fold again.
+        StoreUnavailableError
+            The store refused even after retries.
+        """
+
+    def scan(self) -> Iterator[OnlineItem]:
+        """Yield every item."""
+
+
+class EventLog(Protocol):
+    """The log: every validated event, for ever."""
+
+    def append(self, name: str, events: Sequence[StampedEvent]) -> None:
+        """Keep one segment; the same name again must hold the same events.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused even after retries.
+        """
+
+    def read(self) -> Iterator[StampedEvent]:
+        """Yield every event, in no order, possibly more than once."""

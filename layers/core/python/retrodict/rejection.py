@@ -1,0 +1,48 @@
+"""Turn what must not be folded into quarantine documents."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from retrodict.reasons import Reason, Violation
+from retrodict.stamps import to_text
+from retrodict.state import Folded, Outcome
+from retrodict.validation import Arrival, Rejected
+
+_WHY: Final = {
+    Outcome.CONFLICTING: (
+        Reason.IDENTITY_CONFLICT,
+        "the payload that this source and id had first",
+    ),
+    Outcome.TOO_FAST: (
+        Reason.RATE_EXCEEDED,
+        "no more events of a key than its max_rate allows",
+    ),
+}
+
+
+def rejections_of(folded: Iterable[Folded]) -> list[dict[str, Any]]:
+    """Return a quarantine document for each event that met a conflict or a limit.
+
+    The bytes are those of the stamped event; the producer's are not at hand here,
+    and its payload is whole in them.
+    """
+    return [_document(one) for one in folded if one.outcome in _WHY]
+
+
+def _document(one: Folded) -> dict[str, Any]:
+    event = one.event
+    reason, expected = _WHY[one.outcome]
+    raw = json.dumps(event.to_wire(), separators=(",", ":")).encode()
+    violation = Violation("id", reason, expected, f"{event.source} {event.id}")
+    arrival = Arrival(event.position, event.key, event.observed_at_us)
+    identity = (event.source, event.id, event.key)
+    return Rejected(raw, arrival, (violation,), identity).as_json()
+
+
+def unreadable_file(uri: str, arrived_at_us: int, cause: str) -> dict[str, Any]:
+    """Return the quarantine document of a file whose rows cannot be read."""
+    arrived = to_text(arrived_at_us)
+    violation = Violation("file", Reason.UNREADABLE_FILE, "a file of rows", cause)
+    arrival = Arrival(f"file-{arrived}-{uri}", "", arrived_at_us)
+    return Rejected(uri.encode(), arrival, (violation,), None).as_json()

@@ -1,0 +1,253 @@
+"""Each adapter and its fake keep the same promises; AWS is moto here."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from retrodict.errors import PermanentError, StateConflictError
+from retrodict.ports import (
+    EventLog,
+    EventStream,
+    KeyedBatch,
+    OnlineItem,
+    OnlineStore,
+    Quarantine,
+)
+from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
+from retrodict_aws.kinesis_event_stream import KinesisEventStream, decode, encode
+from retrodict_aws.s3_event_log import S3EventLog
+from retrodict_aws.s3_quarantine import S3Quarantine
+
+from tests.events import reading
+from tests.fakes import (
+    FakeEventLog,
+    FakeEventStream,
+    FakeOnlineStore,
+    FakeQuarantine,
+)
+
+REGION = "eu-west-1"
+ITEM = OnlineItem("p.S#s-1", 1, "ab" * 32, "0-1", 7, '{"mean":0.1}', b"\x00state\xff")
+backends = pytest.mark.parametrize("backend", ["fake", "aws"])
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run every test against an account of its own."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield
+
+
+def client(service: str) -> Any:
+    return boto3.client(service, region_name=REGION)  # type: ignore[call-overload]
+
+
+def bucket(name: str) -> Any:
+    s3 = client("s3")
+    s3.create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    return s3
+
+
+def online_store(backend: str) -> OnlineStore:
+    if backend == "fake":
+        return FakeOnlineStore()
+    dynamodb = client("dynamodb")
+    dynamodb.create_table(
+        TableName="online",
+        KeySchema=[
+            {"AttributeName": "entity", "KeyType": "HASH"},
+            {"AttributeName": "part", "KeyType": "RANGE"},
+        ],
+        AttributeDefinitions=[
+            {"AttributeName": "entity", "AttributeType": "S"},
+            {"AttributeName": "part", "AttributeType": "S"},
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return DynamoDBOnlineStore(dynamodb, "online")
+
+
+def event_log(backend: str) -> EventLog:
+    return FakeEventLog() if backend == "fake" else S3EventLog(bucket("log"), "log")
+
+
+def quarantine(backend: str) -> Quarantine:
+    return FakeQuarantine() if backend == "fake" else S3Quarantine(bucket("rejects"), "rejects")
+
+
+@backends
+def test_an_item_comes_back_as_it_was_put(backend: str) -> None:
+    store = online_store(backend)
+    store.put(ITEM)
+
+    assert store.load([ITEM.entity, "p.S#nobody"]) == {ITEM.entity: ITEM}
+    assert list(store.scan()) == [ITEM]
+
+
+@backends
+def test_more_keys_than_one_call_takes_are_loaded(backend: str) -> None:
+    store = online_store(backend)
+    items = [replace(ITEM, entity=f"p.S#s-{n}") for n in range(130)]
+    for item in items:
+        store.put(item)
+
+    assert store.load([item.entity for item in items]) == {i.entity: i for i in items}
+
+
+@backends
+@pytest.mark.parametrize("version", [1, 3], ids=["behind", "ahead"])
+def test_a_writer_that_read_another_version_is_refused(
+    backend: str, version: int
+) -> None:
+    store = online_store(backend)
+    store.put(ITEM)
+
+    with pytest.raises(StateConflictError):
+        store.put(replace(ITEM, version=version, position="0-9"))
+
+    assert store.load([ITEM.entity])[ITEM.entity] == ITEM
+
+
+@backends
+def test_the_first_write_of_a_key_is_version_one(backend: str) -> None:
+    store = online_store(backend)
+
+    with pytest.raises(StateConflictError):
+        store.put(replace(ITEM, version=2))
+
+
+@backends
+def test_events_come_back_from_the_log_exactly(backend: str) -> None:
+    log = event_log(backend)
+    events = [
+        reading(0.1, number=1),
+        replace(reading(-0.0, number=2, late=True), tags=("number_underflow",)),
+        replace(reading(5e-324, number=3), causation_id="c", correlation_id="k"),
+    ]
+    log.append("type=sensor.reading/arrived=2026-01-05/shard-1-3", events)
+
+    assert list(log.read()) == events
+
+
+@backends
+def test_a_redelivered_segment_changes_nothing(backend: str) -> None:
+    log = event_log(backend)
+    name = "type=sensor.reading/arrived=2026-01-05/shard-1-1"
+    log.append(name, [reading(1.0)])
+    log.append(name, [reading(1.0)])
+
+    assert list(log.read()) == [reading(1.0)]
+
+
+@backends
+def test_a_segment_is_never_overwritten_with_other_events(backend: str) -> None:
+    log = event_log(backend)
+    name = "type=sensor.reading/arrived=2026-01-05/shard-1-1"
+    log.append(name, [reading(1.0)])
+
+    with pytest.raises(PermanentError):
+        log.append(name, [reading(2.0)])
+
+    assert list(log.read()) == [reading(1.0)]
+
+
+@backends
+def test_rejects_are_kept_and_the_same_batch_is_kept_once(backend: str) -> None:
+    kept = quarantine(backend)
+    kept.put("arrived=2026-01-05/shard-1-2", [{"codes": ["empty"]}, {"codes": ["x"]}])
+    kept.put("arrived=2026-01-05/shard-1-2", [{"codes": ["empty"]}, {"codes": ["x"]}])
+
+    assert list(kept.read()) == [{"codes": ["empty"]}, {"codes": ["x"]}]
+
+
+def read_stream(kinesis: Any) -> list[KeyedBatch]:
+    batches = []
+    for shard in kinesis.list_shards(StreamName="events")["Shards"]:
+        iterator = kinesis.get_shard_iterator(
+            StreamName="events",
+            ShardId=shard["ShardId"],
+            ShardIteratorType="TRIM_HORIZON",
+        )["ShardIterator"]
+        records = kinesis.get_records(ShardIterator=iterator)["Records"]
+        batches += [decode(record["Data"]) for record in records]
+    return batches
+
+
+@backends
+def test_the_stream_keeps_the_order_of_each_key(backend: str) -> None:
+    sent = [
+        KeyedBatch("s-1", [reading(1.0, id="1"), reading(2.0, id="2", number=2)]),
+        KeyedBatch("s-2", [reading(3.0, id="1", key="s-2", number=3)]),
+    ]
+    stream: EventStream
+    if backend == "fake":
+        stream = fake = FakeEventStream()
+        stream.put(sent)
+        received = fake.batches
+    else:
+        kinesis = client("kinesis")
+        kinesis.create_stream(StreamName="events", ShardCount=1)
+        KinesisEventStream(kinesis, "events").put(sent)
+        received = read_stream(kinesis)
+
+    assert received == sent
+
+
+def test_a_batch_too_large_for_a_record_is_cut_in_order() -> None:
+    events = [
+        reading(1.0, id=str(n), number=n, data={"site": "x" * 1000}) for n in range(2000)
+    ]
+
+    records = list(encode(KeyedBatch("s-1", events)))
+
+    assert len(records) > 1
+    assert max(map(len, records)) < 1_000_000
+    assert [e for record in records for e in decode(record).events] == events
+
+
+class RefusingKinesis:
+    """A Kinesis that refuses the first records of a call, as throttled shards do."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.taken: list[bytes] = []
+        self.keys_of_calls: list[list[str]] = []
+
+    def put_records(self, *, StreamName: str, Records: list[Any]) -> Any:  # noqa: N803
+        self.keys_of_calls.append([r["PartitionKey"] for r in Records])
+        results = []
+        for record in Records:
+            if self.refusals:
+                self.refusals -= 1
+                results.append({"ErrorCode": "ProvisionedThroughputExceededException"})
+            else:
+                self.taken.append(record["Data"])
+                results.append({"SequenceNumber": "1", "ShardId": "s"})
+        failed = sum("ErrorCode" in result for result in results)
+        return {"FailedRecordCount": failed, "Records": results}
+
+
+def test_a_partial_failure_never_changes_the_order_within_a_key() -> None:
+    long = [
+        reading(1.0, id=str(n), number=n, data={"site": "x" * 1000}) for n in range(2500)
+    ]
+    other = [reading(2.0, key="s-2", id="o", number=9_999)]
+    kinesis = RefusingKinesis(refusals=3)
+
+    KinesisEventStream(kinesis, "events", sleep=lambda _: None).put(
+        [KeyedBatch("s-1", long), KeyedBatch("s-2", other)]
+    )
+
+    taken = [decode(data) for data in kinesis.taken]
+    assert [e for b in taken if b.key == "s-1" for e in b.events] == long
+    assert [e for b in taken if b.key == "s-2" for e in b.events] == other
+    assert all(len(keys) == len(set(keys)) for keys in kinesis.keys_of_calls)

@@ -1,0 +1,223 @@
+"""A function can do its own work and nothing else; nobody can edit the log."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.infra.conftest import ENVIRONMENTS, Assembly
+
+FUNCTIONS = {
+    "ArchiveEvents": "archive_events",
+    "ImportFiles": "import_files",
+    "ValidateRecords": "validate_records",
+    "WriteFeatures": "write_features",
+}
+# Every action a function may ever perform, by the service it belongs to.
+ALWAYS = {
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "xray:PutTelemetryRecords",
+    "xray:PutTraceSegments",
+}
+CONSUME = {
+    "kinesis:DescribeStream",
+    "kinesis:DescribeStreamSummary",
+    "kinesis:GetRecords",
+    "kinesis:GetShardIterator",
+    "kinesis:ListShards",
+    "kinesis:ListStreams",
+    "s3:ListBucket",
+}
+KEYS = {"kms:Decrypt", "kms:GenerateDataKey"}
+ALLOWED = {
+    "archive_events": ALWAYS | CONSUME | KEYS | {"s3:GetObject", "s3:PutObject"},
+    "import_files": ALWAYS
+    | KEYS
+    | {
+        "kinesis:PutRecords",
+        "s3:GetObject",
+        "s3:GetObjectVersion",
+        "s3:ListBucket",
+        "s3:PutObject",
+        "sqs:GetQueueAttributes",
+        "sqs:GetQueueUrl",
+        "sqs:SendMessage",
+    },
+    "validate_records": ALWAYS
+    | CONSUME
+    | KEYS
+    | {"kinesis:PutRecords", "s3:PutObject"},
+    "write_features": ALWAYS
+    | CONSUME
+    | KEYS
+    | {
+        "dynamodb:BatchGetItem",
+        "dynamodb:GetItem",
+        "dynamodb:PutItem",
+        "kms:DescribeKey",
+        "kms:Encrypt",
+        "s3:PutObject",
+    },
+}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def statements(
+    assembly: Assembly, environment: str, function: str
+) -> Iterator[dict[str, Any]]:
+    """Yield what the role of `function` says, through every policy on it."""
+    [role_id] = [
+        role.logical_id
+        for role in assembly.resources("AWS::IAM::Role", environment=environment)
+        if role.logical_id.startswith(f"{function}Role")
+    ]
+    for policy in assembly.resources("AWS::IAM::Policy", environment=environment):
+        if {"Ref": role_id} in policy.properties["Roles"]:
+            yield from policy.properties["PolicyDocument"]["Statement"]
+
+
+def actions(found: Iterator[dict[str, Any]], effect: str) -> set[str]:
+    return {
+        action
+        for statement in found
+        if statement["Effect"] == effect
+        for action in as_list(statement["Action"])
+    }
+
+
+def test_each_function_has_a_role_of_its_own(assembly: Assembly) -> None:
+    for environment in ENVIRONMENTS:
+        functions = assembly.resources("AWS::Lambda::Function", environment=environment)
+        roles = [json.dumps(function.properties["Role"]) for function in functions]
+
+        assert len(functions) == len(FUNCTIONS)
+        assert len(set(roles)) == len(roles)
+        assert len(assembly.resources("AWS::IAM::Role", environment=environment)) == (
+            len(roles)
+        )
+
+
+def test_a_policy_belongs_to_one_role(assembly: Assembly) -> None:
+    for policy in assembly.resources("AWS::IAM::Policy"):
+        assert len(policy.properties["Roles"]) == 1, policy
+
+
+def test_no_role_has_a_managed_policy_or_another_caller(assembly: Assembly) -> None:
+    for role in assembly.resources("AWS::IAM::Role"):
+        [trust] = role.properties["AssumeRolePolicyDocument"]["Statement"]
+
+        assert not role.properties.keys() & {"ManagedPolicyArns", "Policies"}, role
+        assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}, role
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_may_do_exactly_what_its_work_needs(
+    assembly: Assembly, environment: str, function: str
+) -> None:
+    allowed = actions(statements(assembly, environment, function), "Allow")
+
+    assert allowed == ALLOWED[FUNCTIONS[function]]
+    assert not any("*" in action for action in allowed)
+
+
+def test_only_tracing_has_no_resource(assembly: Assembly) -> None:
+    for policy in assembly.resources("AWS::IAM::Policy"):
+        for statement in policy.properties["PolicyDocument"]["Statement"]:
+            if "*" in as_list(statement["Resource"]):
+                assert set(statement["Action"]) == {
+                    "xray:PutTelemetryRecords",
+                    "xray:PutTraceSegments",
+                }, policy
+
+
+def test_wildcards_stand_only_for_the_names_of_objects_below_a_prefix(
+    assembly: Assembly,
+) -> None:
+    wild = {
+        (policy.logical_id.partition("Role")[0], resource["Fn::Join"][1][1])
+        for policy in assembly.resources("AWS::IAM::Policy")
+        for statement in policy.properties["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+        for resource in as_list(statement["Resource"])
+        if resource != "*" and "*" in json.dumps(resource)
+    }
+
+    assert wild == {
+        ("ArchiveEvents", "/aws/lambda/*"),
+        ("ArchiveEvents", "/rejected/*"),
+        ("ArchiveEvents", "/segments/*"),
+        ("ImportFiles", "/*"),
+        ("ImportFiles", "/rejected/*"),
+        ("ValidateRecords", "/aws/lambda/*"),
+        ("ValidateRecords", "/rejected/*"),
+        ("WriteFeatures", "/aws/lambda/*"),
+        ("WriteFeatures", "/rejected/*"),
+    }
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_no_function_can_erase_from_the_log_even_by_a_later_mistake(
+    assembly: Assembly, function: str
+) -> None:
+    denials = [
+        statement
+        for statement in statements(assembly, "prod", function)
+        if statement["Effect"] == "Deny"
+    ]
+
+    assert actions(iter(denials), "Deny") == {
+        "s3:DeleteObject",
+        "s3:DeleteObjectVersion",
+        "s3:PutBucketVersioning",
+        "s3:PutLifecycleConfiguration",
+    }
+    assert all("EventLog" in json.dumps(denial["Resource"]) for denial in denials)
+
+
+def test_only_the_archive_may_add_to_the_log(assembly: Assembly) -> None:
+    writers = {
+        function
+        for function in FUNCTIONS
+        for statement in statements(assembly, "prod", function)
+        if statement["Effect"] == "Allow"
+        and "s3:PutObject" in as_list(statement["Action"])
+        and "EventLog" in json.dumps(statement["Resource"])
+    }
+
+    assert writers == {"ArchiveEvents"}
+
+
+def test_a_key_is_used_only_through_the_service_that_holds_the_data(
+    assembly: Assembly,
+) -> None:
+    for policy in assembly.resources("AWS::IAM::Policy"):
+        for statement in policy.properties["PolicyDocument"]["Statement"]:
+            if any(
+                action.startswith("kms:") for action in as_list(statement["Action"])
+            ):
+                assert statement["Condition"].keys() == {"StringEquals"}, policy
+                assert statement["Condition"]["StringEquals"].keys() == {
+                    "kms:ViaService"
+                }, policy
+
+
+def test_a_consumer_may_leave_undelivered_records_in_the_quarantine(
+    assembly: Assembly,
+) -> None:
+    for function in ("ValidateRecords", "WriteFeatures", "ArchiveEvents"):
+        on_quarantine = actions(
+            (
+                statement
+                for statement in statements(assembly, "prod", function)
+                if "Quarantine" in json.dumps(statement["Resource"])
+            ),
+            "Allow",
+        )
+
+        assert on_quarantine == {"s3:ListBucket", "s3:PutObject"}

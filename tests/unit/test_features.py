@@ -1,0 +1,151 @@
+"""A feature set says what it means, once, and refuses what it cannot keep."""
+
+import pytest
+from pipelines.sensor_anomaly.contract import Reading
+from retrodict.contracts import Event, Key, field
+from retrodict.errors import FeatureDefinitionError
+from retrodict.expressions import Constant
+from retrodict.features import count, difference, features, last, mean, std
+from retrodict.state import KeyState
+
+from tests.events import reading
+
+
+class Other(Event, type="test.other", version=1):
+    """An event of another type."""
+
+    name: Key[str] = field(pattern=r"[a-z]+")
+    amount: float = field(ge=0)
+
+
+@features(Reading, lateness="10m", max_rate="1/s")
+class Sensor:
+    """The features of DESIGN's example that need no panes."""
+
+    mean_3 = mean(Reading.value, last(3))
+    mean_10m = mean(Reading.value, last("10m"))
+    spread = std(Reading.value, last("10m"))
+    deviation = Reading.value - mean_10m
+
+
+def test_a_window_ends_at_and_includes_the_current_event() -> None:
+    state, _ = KeyState(Sensor).fold(
+        [
+            reading(1.0, at_s=0, id="1", number=1),
+            reading(2.0, at_s=600, id="2", number=2),
+            reading(4.0, at_s=600, id="3", number=3),
+        ]
+    )
+
+    assert state.features == {
+        "mean_3": 7 / 3,
+        "mean_10m": 3.0,
+        "spread": 2**0.5,
+        "deviation": 1.0,
+    }
+
+
+def test_an_empty_state_has_null_features_and_not_zero() -> None:
+    assert KeyState(Sensor).features == {
+        "mean_3": None,
+        "mean_10m": None,
+        "spread": None,
+        "deviation": None,
+    }
+
+
+def test_a_feature_is_read_by_its_name() -> None:
+    assert Sensor.deviation.describe() == (
+        "(sensor.reading.value - mean(sensor.reading.value, last(600000000us)))"
+    )
+
+
+def test_a_feature_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(AttributeError) as caught:
+        _ = Sensor.median
+
+    assert "'median'" in str(caught.value)
+    assert "mean_3" in str(caught.value)
+
+
+def test_two_definitions_that_mean_the_same_have_the_same_digest() -> None:
+    @features(Reading, lateness="10m", max_rate="1/s")
+    class Again:
+        mean_10m = mean(Reading.value, last("600s"))
+        mean_3 = mean(Reading.value, last(3))
+        deviation = Reading.value - mean_10m
+        spread = std(Reading.value, last("10m"))
+
+    assert Again.digest == Sensor.digest
+
+
+def test_a_different_window_is_a_different_definition() -> None:
+    @features(Reading, lateness="10m", max_rate="1/s")
+    class Longer:
+        mean_3 = mean(Reading.value, last(3))
+        mean_10m = mean(Reading.value, last("11m"))
+        spread = std(Reading.value, last("10m"))
+        deviation = Reading.value - mean_10m
+
+    assert Longer.digest != Sensor.digest
+
+
+def test_a_state_that_cannot_fit_an_item_is_refused_with_the_sum() -> None:
+    with pytest.raises(FeatureDefinitionError) as caught:
+
+        @features(Reading, lateness="10m", max_rate="10/s")
+        class TooMuch:
+            mean_1h = mean(Reading.value, last("1h"))
+
+    assert "45000" in str(caught.value)
+    assert "shorten the window" in str(caught.value)
+
+
+def test_a_number_field_is_needed() -> None:
+    with pytest.raises(FeatureDefinitionError, match="number field"):
+        mean(Reading.site, last(3))
+
+
+def test_a_feature_set_reads_one_event_type() -> None:
+    with pytest.raises(FeatureDefinitionError, match="one feature set an event type"):
+
+        @features(Reading, max_rate="1/s")
+        class Mixed:
+            amount = mean(Other.amount, last(3))
+
+
+def test_a_member_that_is_no_expression_is_named() -> None:
+    with pytest.raises(FeatureDefinitionError, match=r"Wrong\.limit is no feature"):
+
+        @features(Reading, max_rate="1/s")
+        class Wrong:
+            limit = 3
+
+
+@pytest.mark.parametrize("window", [0, -1, True, "10", "0m", "ten minutes", 1.5])
+def test_a_window_that_is_none_is_refused(window: int | str) -> None:
+    with pytest.raises(FeatureDefinitionError):
+        last(window)
+
+
+@pytest.mark.parametrize("rate", ["", "2", "0/s", "2/w", "-1/s"])
+def test_a_rate_that_is_none_is_refused(rate: str) -> None:
+    with pytest.raises(FeatureDefinitionError, match="max_rate"):
+
+        @features(Reading, max_rate=rate)
+        class Rated:
+            n = count(Reading.value, last(3))
+
+
+def test_a_lag_looks_back_by_events() -> None:
+    assert difference(Reading.value, lag=3).describe() == (
+        "difference(sensor.reading.value, last(4))"
+    )
+    with pytest.raises(FeatureDefinitionError):
+        difference(Reading.value, lag=0)
+
+
+def test_division_by_zero_is_null() -> None:
+    expression = Constant(1.0) / 0
+
+    assert expression.evaluate(lambda _: None) is None

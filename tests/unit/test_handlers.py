@@ -1,0 +1,289 @@
+"""Each function does its one thing, twice delivered or once, over ports in memory."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from retrodict.errors import StoreUnavailableError, StreamUnavailableError
+from retrodict.online import plan, project
+from retrodict.ports import KeyedBatch, OnlineItem
+from retrodict_aws.kinesis_batch import DeliveredRecord, again_from, delivered
+from retrodict_aws.kinesis_event_stream import encode
+
+from tests.events import NOON_US, reading
+from tests.fakes import (
+    FakeEventLog,
+    FakeEventStream,
+    FakeOnlineStore,
+    FakeQuarantine,
+)
+
+FUNCTIONS = Path(__file__).parents[2] / "functions"
+SHARD = "shardId-000000000000"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set what Powertools reads at import."""
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "test")
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Retrodict")
+    monkeypatch.setenv("POWERTOOLS_TRACE_DISABLED", "true")
+
+
+@pytest.fixture
+def handler(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """Import the handler of the function that the test names."""
+    name = f"handler_of_{request.param}"
+    path = FUNCTIONS / request.param / "handler.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[name]
+
+
+def of(function: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("handler", [function], indirect=True)
+
+
+def raw(value: object, *, id: str = "1", key: str = "s-1") -> bytes:  # noqa: A002
+    return json.dumps(
+        {
+            "specversion": "1.0",
+            "id": id,
+            "source": "plant",
+            "type": "sensor.reading",
+            "subject": key,
+            "time": "2026-01-05T12:00:00Z",
+            "dataschema": "sensor.reading/v1",
+            "data": {"sensor_id": key, "value": value},
+        }
+    ).encode()
+
+
+def record(data: bytes, number: int, key: str = "s-1") -> DeliveredRecord:
+    return DeliveredRecord(SHARD, str(number), key, NOON_US, data)
+
+
+def validated(*batches: KeyedBatch) -> list[DeliveredRecord]:
+    return [
+        record(data, number, batch.key)
+        for number, batch in enumerate(batches, start=1)
+        for data in encode(batch)
+    ]
+
+
+@of("validate_records")
+def test_good_records_go_on_in_order_and_bad_ones_to_quarantine(
+    handler: ModuleType,
+) -> None:
+    stream, quarantine = FakeEventStream(), FakeQuarantine()
+    records = [
+        record(raw(1.0, id="a"), 1),
+        record(b"\x1f\x8b", 2),
+        record(raw("hot", id="b"), 3),
+        record(raw(2.0, id="c"), 4),
+        record(raw(3.0, id="d", key="s-2"), 5, "s-2"),
+    ]
+
+    counts = handler.handle(records, stream, quarantine)
+
+    assert [(b.key, [e.id for e in b.events]) for b in stream.batches] == [
+        ("s-1", ["a", "c"]),
+        ("s-2", ["d"]),
+    ]
+    assert [d["codes"] for d in quarantine.read()] == [["compressed"], ["wrong_type"]]
+    assert counts == {"AcceptedRecords": 3, "RejectedRecords": 2}
+
+
+@pytest.mark.filterwarnings("ignore:This metric doesn't meet:UserWarning")
+@of("validate_records")
+def test_what_a_stream_refuses_is_asked_for_again_from_its_first_record(
+    handler: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(FakeEventStream):
+        def put(self, batches: Any) -> None:
+            raise StreamUnavailableError("throttled")
+
+    handler.ports = lambda: (Refusing(), FakeQuarantine())
+    event = lambda_event(record(raw(1.0), 7), record(raw(2.0, id="2"), 8))
+
+    answer = handler.lambda_handler(event, Context())
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "7"}]}
+
+
+@of("write_features")
+def test_features_of_each_key_are_written_once_and_again_nothing(
+    handler: ModuleType,
+) -> None:
+    store, quarantine = FakeOnlineStore(), FakeQuarantine()
+    records = validated(
+        KeyedBatch("s-1", [reading(1.0), reading(3.0, id="2", number=2)]),
+        KeyedBatch("s-2", [reading(5.0, key="s-2", number=3)]),
+    )
+
+    first = handler.handle(records, store, quarantine)
+    again = handler.handle(records, store, quarantine)
+
+    assert (first.puts, again.puts) == (2, 0)
+    items = {i.entity.split("#")[1]: json.loads(i.features) for i in store.scan()}
+    assert items["s-1"]["mean_3"] == 2.0
+    assert items["s-2"]["mean_3"] == 5.0
+
+
+@of("write_features")
+def test_a_used_identity_with_another_payload_is_quarantined(
+    handler: ModuleType,
+) -> None:
+    store, quarantine = FakeOnlineStore(), FakeQuarantine()
+    batch = KeyedBatch("s-1", [reading(1.0), reading(9.0, number=2)])
+
+    handler.handle(validated(batch), store, quarantine)
+
+    assert [d["codes"] for d in quarantine.read()] == [["identity_conflict"]]
+    (item,) = store.scan()
+    assert json.loads(item.features)["mean_3"] == 1.0
+
+
+@of("write_features")
+def test_a_record_that_is_none_of_ours_does_not_hold_up_the_shard(
+    handler: ModuleType,
+) -> None:
+    store, quarantine = FakeOnlineStore(), FakeQuarantine()
+    records = [record(b"junk", 1), *validated(KeyedBatch("s-1", [reading(1.0)]))]
+
+    projected = handler.handle(records, store, quarantine)
+
+    assert projected.unfinished is None
+    assert [d["codes"] for d in quarantine.read()] == [["unreadable_event"]]
+    assert len(store.items) == 1
+
+
+@of("archive_events")
+def test_a_batch_is_one_segment_a_type_and_again_the_same(
+    handler: ModuleType,
+) -> None:
+    log, quarantine = FakeEventLog(), FakeQuarantine()
+    events = [reading(1.0), reading(2.0, id="2", number=2)]
+    records = validated(KeyedBatch("s-1", events))
+
+    assert handler.handle(records, log, quarantine) == 2
+    assert handler.handle(records, log, quarantine) == 2
+    assert list(log.read()) == events
+    assert list(log.segments) == [
+        f"type=sensor.reading/arrived=2026-01-05/{SHARD}-1-1"
+    ]
+
+
+class StoreThatFails(FakeOnlineStore):
+    """Refuses to write one key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+    def put(self, item: OnlineItem) -> None:
+        if item.entity.endswith(self.key):
+            raise StoreUnavailableError("throttled")
+        super().put(item)
+
+
+def test_a_batch_is_given_back_from_the_lowest_record_that_was_not_folded() -> None:
+    store = StoreThatFails("#s-2")
+    works = plan(
+        [
+            ("9", KeyedBatch("s-1", [reading(1.0)])),
+            ("10", KeyedBatch("s-2", [reading(1.0, key="s-2", number=2)])),
+            ("11", KeyedBatch("s-3", [reading(1.0, key="s-3", number=3)])),
+            ("12", KeyedBatch("s-1", [reading(2.0, id="2", number=4)])),
+        ]
+    )
+
+    done = project(works, store)
+
+    assert done.unfinished == "10"
+    assert [e.split("#")[1] for e in store.items] == ["s-1"]
+
+
+class StoreThatLosesARace(FakeOnlineStore):
+    """Has another writer fold the same events first, once."""
+
+    def put(self, item: OnlineItem) -> None:
+        if not self.items:
+            super().put(item)
+        super().put(item)
+
+
+def test_a_lost_race_is_folded_again_over_what_won() -> None:
+    store = StoreThatLosesARace()
+
+    done = project(plan([("1", KeyedBatch("s-1", [reading(1.0)]))]), store)
+
+    assert done.unfinished is None
+    assert done.puts == 0
+    assert [item.version for item in store.scan()] == [1]
+
+
+def test_the_sample_event_of_aws_is_read() -> None:
+    event = {
+        "Records": [
+            {
+                "kinesis": {
+                    "partitionKey": "1",
+                    "sequenceNumber": "4959033827149025660855969253836157109592157598913658889",
+                    "data": "SGVsbG8sIHRoaXMgaXMgYSB0ZXN0Lg==",
+                    "approximateArrivalTimestamp": 1545084650.987,
+                },
+                "eventID": "shardId-000000000006:4959033827149025660855969253836157109592",
+            }
+        ]
+    }
+
+    (found,) = delivered(event)
+
+    assert found.data == b"Hello, this is a test."
+    assert found.arrived_at_us == 1_545_084_650_987_000
+    assert found.arrival_date == "2018-12-17"
+    assert found.position.startswith("000000000006-0")
+
+
+def test_an_empty_sequence_number_is_never_answered() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        again_from("")
+
+
+class Context:
+    """What Powertools reads of a Lambda context."""
+
+    function_name = "test"
+    memory_limit_in_mb = 128
+    invoked_function_arn = "arn:aws:lambda:eu-west-1:1:function:test"
+    aws_request_id = "1"
+
+
+def lambda_event(*records: DeliveredRecord) -> dict[str, Any]:
+    import base64
+
+    return {
+        "Records": [
+            {
+                "eventID": f"{r.shard_id}:{r.sequence_number}",
+                "kinesis": {
+                    "partitionKey": r.partition_key,
+                    "sequenceNumber": r.sequence_number,
+                    "approximateArrivalTimestamp": r.arrived_at_us / 1e6,
+                    "data": base64.b64encode(r.data).decode(),
+                },
+            }
+            for r in records
+        ]
+    }
