@@ -22,6 +22,7 @@ from urllib.request import Request, urlopen
 import boto3
 import psutil
 from pipelines.sensor_anomaly.fleet import Plan, Sent, simulate
+from retrodict.stamps import to_text
 
 ROOT: Final = Path(__file__).parents[1]
 CALL_US: Final = 300 * 1_000_000
@@ -45,9 +46,13 @@ def retrodict(*arguments: str) -> dict[str, Any]:
     return found
 
 
-def post(endpoint_url: str, path: str) -> dict[str, Any]:
+def post(endpoint_url: str, path: str, **body: object) -> dict[str, Any]:
     """Call the twin's own door."""
-    request = Request(f"{endpoint_url}/_retrodict/{path}", method="POST")  # noqa: S310 - local
+    request = Request(  # noqa: S310 - local
+        f"{endpoint_url}/_retrodict/{path}",
+        method="POST",
+        data=json.dumps(body).encode(),
+    )
     with urlopen(request, timeout=900) as answer:  # noqa: S310 - local
         found: dict[str, Any] = json.load(answer)
         return found
@@ -58,7 +63,7 @@ def client(service: str, endpoint_url: str) -> Any:
     return boto3.client(  # type: ignore[call-overload]
         service,
         endpoint_url=endpoint_url,
-        region_name="eu-west-1",
+        region_name="us-east-1",
         aws_access_key_id="twin",
         aws_secret_access_key="twin",  # noqa: S106 - the twin takes any
     )
@@ -80,7 +85,7 @@ def drive(state: dict[str, Any], records: Iterator[Sent]) -> tuple[int, float]:
     for step, group in groupby(records, key=lambda r: r.arrival_us // CALL_US):
         chunk = list(group)
         now_us = (step + 1) * CALL_US
-        post(endpoint_url, f"advance?to={now_us / 1e6:.6f}")
+        post(endpoint_url, "advance", to=to_text(now_us))
         for start in range(0, len(chunk), 500):
             answer = kinesis.put_records(
                 StreamName=stream,

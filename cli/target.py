@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import boto3
@@ -20,8 +20,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from retrodict_aws.clients import CONFIG
 
 STATE_FILE: Final = Path(".retrodict/twin.json")
-TWIN_REGION: Final = "eu-west-1"
-
 
 class TargetError(click.ClickException):
     """There is no such deployment; the sentence says how to get one."""
@@ -54,6 +52,9 @@ def ask_twin(
         with urlopen(request, timeout=timeout) as answer:  # noqa: S310 - the same
             found: dict[str, Any] = json.load(answer)
             return found
+    except HTTPError as error:
+        said = json.loads(error.read() or b"{}").get("error", str(error))
+        raise TargetError(f"the twin refuses: {said}") from error
     except (URLError, OSError, ValueError) as error:
         raise TargetError(f"no twin answers at {endpoint_url}: {error}") from error
 
@@ -77,13 +78,17 @@ class Target:
     region: str | None = None
 
     @cached_property
+    def _twin(self) -> dict[str, Any]:
+        return ask_twin(self.endpoint_url or "", "status")
+
+    @cached_property
     def _session(self) -> boto3.Session:
         if not self.is_twin:
             return boto3.Session(profile_name=self.profile, region_name=self.region)
         return boto3.Session(
             aws_access_key_id="twin",
             aws_secret_access_key="twin",  # noqa: S106 - the twin takes any
-            region_name=TWIN_REGION,
+            region_name=self._twin["region"],
         )
 
     def client(self, service: str) -> Any:
@@ -102,9 +107,7 @@ class Target:
             The environment is not deployed, or AWS refuses to tell.
         """
         if self.is_twin:
-            found: Mapping[str, str] = ask_twin(self.endpoint_url or "", "status")[
-                "outputs"
-            ]
+            found: Mapping[str, str] = self._twin["outputs"]
             return found
         stack = f"Retrodict-{self.environment}-State"
         try:
@@ -129,17 +132,12 @@ class Target:
         """
         if not self.is_twin:
             return
-        answer = ask_twin(
+        ask_twin(
             self.endpoint_url or "",
             f"idle?timeout={timeout_s:.0f}",
             method="POST",
             timeout=timeout_s + 30,
         )
-        if not answer.get("idle", False):
-            raise TargetError(
-                f"the twin was still busy after {timeout_s:.0f} s: `retrodict status` "
-                "shows where"
-            )
 
 
 def choose(

@@ -21,11 +21,19 @@ ROOT: Final = Path(__file__).parents[1]
 
 
 def _synthesise() -> None:
-    """Write ``cdk.out`` from the app that ships."""
+    """Write ``cdk.out`` from the app that ships.
+
+    The arm64 packages of the dependency layers stay out: the twin runs this
+    machine's own, of the same versions.
+    """
     run = subprocess.run(  # noqa: S603 - our own app
         [sys.executable, "app.py"],
         cwd=ROOT,
-        env={**os.environ, "CDK_VALIDATION": "false"},
+        env={
+            **os.environ,
+            "CDK_VALIDATION": "false",
+            "CDK_CONTEXT_JSON": '{"retrodict:dependencies":"locks"}',
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -152,12 +160,11 @@ def status(*, as_json: bool) -> None:
         return
     emit(None, as_json=False, table=pairs({
         "endpoint": state["endpoint_url"], "environment": state["environment"],
-        "clock": found.get("now"), **found["outputs"],
+        "region": found["region"], "clock": found["clock"]["now"], **found["outputs"],
     }))  # fmt: skip
     for title in ("functions", "mappings"):
-        rows = found[title]
-        listed = [{"name": k, **v} for k, v in rows.items()] if isinstance(rows, dict) else rows
-        columns = [*listed[0]] if listed else []
+        listed = [{"name": name, **row} for name, row in found[title].items()]
+        columns = [c for c in listed[0] if c != "log"] if listed else []
         emit(None, as_json=False, table=table_of(
             columns, [[row.get(c) for c in columns] for row in listed], title=title,
         ))  # fmt: skip

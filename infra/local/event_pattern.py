@@ -65,7 +65,9 @@ class EventPattern:
 
 def _check(pattern: Any, place: str) -> None:
     if not isinstance(pattern, Mapping):
-        raise UnsupportedByTwinError(place, _KIND, f"{pattern!r} where an object is due")
+        raise UnsupportedByTwinError(
+            place, _KIND, f"{pattern!r} where an object is due"
+        )
     for key, wanted in pattern.items():
         if key == "$or":
             raise UnsupportedByTwinError(place, _KIND, "the operator '$or'")

@@ -180,12 +180,12 @@ class _ShardReader:
         self._is_stopping = False
         self._timer: Timer | None = None
         self._is_due = False
+        self._is_parked = False
         surroundings.activity.begin()
         self._thread = threading.Thread(
             target=self._run, name=f"twin-{shard_id}", daemon=True
         )
         self._thread.start()
-        self._is_parked = False
 
     @property
     def lag(self) -> int:

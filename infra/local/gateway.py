@@ -59,6 +59,12 @@ class _Handler(MotoRequestHandler):
     wbufsize = -1
     disable_nagle_algorithm = True
 
+    def handle_expect_100(self) -> bool:
+        """Say "continue" at once, where boto3 waits a second for it."""
+        is_expected = bool(super().handle_expect_100())
+        self.wfile.flush()
+        return is_expected
+
     def log_request(self, *arguments: Any) -> None:
         """Keep the twin's output to itself."""
 

@@ -6,7 +6,6 @@ mappings, rules, time. What it does not understand it refuses by name, before an
 runs. A process holds one twin at a time, since moto's state is the process's.
 """
 
-import os
 import shutil
 import tempfile
 import threading
@@ -29,7 +28,9 @@ from infra.local.object_events import AsynchronousInvocations, route_events
 from infra.local.resources.registry import REGISTRY, Site, check, clients
 from infra.local.template import Deployment, Stack, read_assembly
 
-_DEFAULT_REGION = "us-east-1"
+# One region, whatever the caller's AWS configuration says, so that every client that
+# looks for the twin's resources finds them.
+REGION = "eu-west-1"
 # The CDK's usage statistics: CloudFormation makes nothing of them either.
 _IGNORED = {"AWS::CDK::Metadata"}
 _LONGEST_SETTLE_SECONDS = 960.0  # a function may run for 15 minutes
@@ -60,7 +61,7 @@ class Twin:
         self, stacks: tuple[Stack, ...], environment: str, clock: Clock, port: int
     ) -> None:
         self.environment = environment
-        self.region = os.environ.get("AWS_REGION") or _DEFAULT_REGION
+        self.region = REGION
         self.clock = clock
         self._activity = Activity()
         self._driving = threading.Lock()

@@ -12,10 +12,11 @@ from urllib.request import Request, urlopen
 import pyarrow.parquet as pq
 import pytest
 from pipelines.sensor_anomaly.fleet import Kind, Plan, simulate
+from retrodict.stamps import to_text
 
 from tests.e2e.twin import ask, client, run, running
 
-KILLED = ("validate_records", "write_features", "archive_events")
+KILLED = ("ValidateRecords", "WriteFeatures", "ArchiveEvents")
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,12 @@ def put(twin: dict[str, Any], records: list[tuple[str, bytes]]) -> None:
         assert answer["FailedRecordCount"] == 0
 
 
-def post(twin: dict[str, Any], path: str) -> None:
-    request = Request(f"{twin['endpoint_url']}/_retrodict/{path}", method="POST")
+def post(twin: dict[str, Any], path: str, **body: object) -> None:
+    request = Request(
+        f"{twin['endpoint_url']}/_retrodict/{path}",
+        method="POST",
+        data=json.dumps(body).encode(),
+    )
     with urlopen(request, timeout=300) as answer:
         assert answer.status == 200
 
@@ -222,14 +227,15 @@ def test_twenty_kills_at_random_points_lose_and_double_nothing(
             simulate(Plan(seed=7, sensors=10, days=0.5, start_us=start_us))
         )
         cuts = sorted(random.sample(range(1, len(records)), 20))
+        names = [n for n in twin["functions"] if any(k in n for k in KILLED)]
         bounds = [0, *cuts, len(records)]
         for start, end in zip(bounds, bounds[1:], strict=False):
             chunk = records[start:end]
-            post(twin, f"advance?to={chunk[-1].arrival_us / 1e6:.6f}")
+            post(twin, "advance", to=to_text(chunk[-1].arrival_us))
             put(twin, [(r.key, r.data) for r in chunk])
             if end != len(records):
                 time.sleep(random.random() * 0.1)
-                post(twin, f"kill?function={random.choice(KILLED)}")
+                post(twin, f"kill?function={random.choice(names)}")
         post(twin, "idle?timeout=120")
 
         verified = ask("rebuild", "online", "--verify", cwd=tmp_path)

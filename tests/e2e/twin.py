@@ -53,7 +53,7 @@ def client(service: str, twin: dict[str, Any]) -> Any:
     return boto3.client(  # type: ignore[call-overload]
         service,
         endpoint_url=twin["endpoint_url"],
-        region_name="eu-west-1",
+        region_name=twin["region"],
         aws_access_key_id="twin",
         aws_secret_access_key="twin",
     )

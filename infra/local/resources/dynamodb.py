@@ -54,7 +54,9 @@ def table(site: Site, properties: dict[str, Any]) -> Created:
         **_COMMON,
         "Replicas": [
             {
-                "ContributorInsightsSpecification": Inert("insights are a console page"),
+                "ContributorInsightsSpecification": Inert(
+                    "insights are a console page"
+                ),
                 "DeletionProtectionEnabled": APPLIED,
                 "PointInTimeRecoverySpecification": _RECOVERY,
                 "Region": APPLIED,
@@ -79,9 +81,7 @@ def global_table(site: Site, properties: dict[str, Any]) -> Created:
     return _create(site, properties, {**replica, "SSESpecification": sse})
 
 
-def _create(
-    site: Site, properties: dict[str, Any], replica: dict[str, Any]
-) -> Created:
+def _create(site: Site, properties: dict[str, Any], replica: dict[str, Any]) -> Created:
     dynamodb = site.client("dynamodb")
     name = properties.get("TableName") or site.name(limit=_NAME_LIMIT)
     request = {
@@ -119,7 +119,9 @@ def _create(
     if "PointInTimeRecoverySpecification" in replica:
         dynamodb.update_continuous_backups(
             TableName=name,
-            PointInTimeRecoverySpecification=replica["PointInTimeRecoverySpecification"],
+            PointInTimeRecoverySpecification=replica[
+                "PointInTimeRecoverySpecification"
+            ],
         )
     attributes = {"Arn": made["TableArn"], "TableId": made.get("TableId", "")}
     if "LatestStreamArn" in made:

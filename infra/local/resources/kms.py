@@ -11,7 +11,9 @@ from infra.local.template import Created
     {
         "Description": APPLIED,
         "EnableKeyRotation": APPLIED,
-        "KeyPolicy": Inert("moto authorises nobody; the policy is checked in the tests"),
+        "KeyPolicy": Inert(
+            "moto authorises nobody; the policy is checked in the tests"
+        ),
         "KeySpec": Only(("SYMMETRIC_DEFAULT",)),
         "KeyUsage": Only(("ENCRYPT_DECRYPT",)),
         "PendingWindowInDays": Inert("a twin's keys end with it"),

@@ -12,7 +12,7 @@ from datetime import date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from retrodict.contracts import Event, FieldSpec
+from retrodict.contracts import Event, FieldRef
 from retrodict.errors import PermanentError
 from retrodict.stamps import from_datetime, to_text
 
@@ -113,7 +113,7 @@ class RowMapping:
             "type": contract.type,
             "subject": key,
             "time": _time(self._cell(row, "time"), self._zone()),
-            "dataschema": contract.dataschema,
+            "dataschema": contract.schema_name(),
             "importid": self.source,
             "data": data,
         }
@@ -131,7 +131,7 @@ class RowMapping:
         return row.get(self.columns.get(name, name))
 
 
-def _typed(cell: object, spec: FieldSpec) -> object:
+def _typed(cell: object, spec: FieldRef) -> object:
     """Return text as the number or boolean it clearly is, all else as it is."""
     if spec.type is str:
         is_number = isinstance(cell, int | float) and not isinstance(cell, bool)

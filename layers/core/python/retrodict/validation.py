@@ -160,7 +160,7 @@ def _as_cloudevent(
             "type": contract.type,
             "subject": document[plain.key],
             "time": document[plain.time],
-            "dataschema": contract.dataschema,
+            "dataschema": contract.schema_name(),
             "data": {k: v for k, v in document.items() if k not in dropped},
         }, tags | {Tag.PLAIN_PAYLOAD}
     return document, tags
@@ -180,17 +180,23 @@ def _judge_data(
     version = envelope.schema_version
     if version is None:
         return contract, {}, [], set()
-    known = {contract.version, *contract.upcasts_from}
-    if version not in known or envelope.schema_type != contract.type:
-        expected = f"one of {[f'{contract.type}/v{n}' for n in sorted(known)]}"
+    if version not in contract.versions() or envelope.schema_type != contract.type:
+        expected = f"one of {[contract.schema_name(n) for n in contract.versions()]}"
         got = f"{envelope.schema_type}/v{version}"
         reason = Reason.UNKNOWN_SCHEMA_VERSION
         return contract, {}, [violation("dataschema", reason, expected, got)], set()
-    if envelope.data is None:
-        return contract, {}, [], set()
-    data, found, tags = contract.check(contract.upcast(envelope.data, version))
+    if not isinstance(envelope.data, dict):
+        wrong = violation("data", Reason.WRONG_TYPE, "a JSON object", envelope.data)
+        return contract, {}, [wrong], set()
+    tags = set()
+    lifted: Mapping[str, Any] = envelope.data
     if version != contract.version:
-        tags = tags | {Tag.UPCAST}
+        tags.add(Tag.UPCAST)
+        lifted = contract.upcast(lifted, version)
+    found: list[Violation] = []
+    data, has_extra = contract.check(lifted, found)
+    if has_extra and contract.keeps_extra:
+        tags.add(Tag.EXTRA_FIELD)
     return contract, data, found, tags
 
 
@@ -205,7 +211,8 @@ def _judge_keys(
         return []
     found: list[Violation] = []
     if contract is not None:
-        _, broken = contract.key.check(key)
+        broken: list[Violation] = []
+        contract.key.check(key, broken)
         found += [violation("subject", b.reason, b.expected, key) for b in broken]
         inner = data.get(contract.key.name)
         if inner is not None and inner != key:
