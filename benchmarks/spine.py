@@ -121,10 +121,13 @@ def throughput(days: float) -> None:
         began = time.perf_counter()
         rebuilt = retrodict("rebuild", "online", "--verify")
         rejected = retrodict("quarantine", "list")
-        print(f"rebuild online --verify               {time.perf_counter() - began:8.1f} s")
+        print(
+            f"rebuild online --verify            {time.perf_counter() - began:11.1f} s"
+        )
         print(f"  events {rebuilt['events']}, outcomes {rebuilt['outcomes']}")
-        print(f"  items {rebuilt['items']}, equal {rebuilt['equal']}, digest "
-              f"{rebuilt['log_digest'][:16]} = {rebuilt['store_digest'][:16]}")  # fmt: skip
+        print(f"  items {rebuilt['items']}, equal {rebuilt['equal']}")
+        print(f"  digest of the log   {rebuilt['log_digest']}")
+        print(f"  digest of the store {rebuilt['store_digest']}")
         print(f"  quarantined {len(rejected)}")  # type: ignore[arg-type]
     finally:
         retrodict("down")
@@ -184,11 +187,15 @@ assert "pandas" not in sys.modules and "pyarrow" not in sys.modules
 
 def imports() -> None:
     """Print what importing each hot function costs a fresh process."""
-    layers = [ROOT / "layers" / name / "python" for name in ("core", "adapters", "pipelines")]
+    layers = [
+        ROOT / "layers" / name / "python" for name in ("core", "adapters", "pipelines")
+    ]
     for name in HOT:
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(map(str, [ROOT / "functions" / name, *layers])),
+            "PYTHONPATH": os.pathsep.join(
+                map(str, [ROOT / "functions" / name, *layers])
+            ),
             "POWERTOOLS_METRICS_NAMESPACE": "Retrodict",
             "POWERTOOLS_SERVICE_NAME": name,
         }

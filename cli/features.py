@@ -39,10 +39,14 @@ def features(*, pipeline: Pipeline, entity: str, as_json: bool, target: Target) 
         definition = entities[key]
         values = json.loads(item.features)
         document = {
-            "pipeline": pipeline.name, "feature_set": definition.name, "entity": entity,
-            "time": to_text(item.time_us), "position": item.position,
-            "definition": item.definition, "features": values,
-        }  # fmt: skip
+            "pipeline": pipeline.name,
+            "feature_set": definition.name,
+            "entity": entity,
+            "time": to_text(item.time_us),
+            "position": item.position,
+            "definition": item.definition,
+            "features": values,
+        }
         rows = [
             (name, value, getattr(definition.features[name].expression, "unit", None))
             for name, value in values.items()

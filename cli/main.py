@@ -8,7 +8,9 @@ from retrodict.errors import RetrodictError
 from cli import features, quarantine, rebuild, send, twin
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88}
+)
 @click.version_option(package_name="retrodict")
 def cli() -> None:
     """Run the event-sourced pipeline on this machine, feed it, and ask it.
@@ -41,9 +43,7 @@ for command in (
 def main() -> None:
     """Run the command; what a person did wrong is one sentence and exit code 2."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
+        sys.exit(cli.main(standalone_mode=False) or 0)
     except click.Abort:
         click.echo("stopped", err=True)
         sys.exit(130)

@@ -25,8 +25,13 @@ def target_options(command: Command) -> Command:
     @click.option("--aws", is_flag=True, help="Talk to AWS instead of the local twin.")
     @click.option("--profile", help="AWS profile; implies --aws.")
     @click.option("--region", help="AWS region; implies --aws.")
-    @click.option("--env", "environment", default="dev", show_default=True,
-                  help="Environment on AWS.")  # fmt: skip
+    @click.option(
+        "--env",
+        "environment",
+        default="dev",
+        show_default=True,
+        help="Environment on AWS.",
+    )
     @wraps(command)
     def with_target(
         *args: Any,
@@ -50,13 +55,15 @@ class PipelineName(click.ParamType[Pipeline]):
     def convert(
         self,
         value: Any,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
+        param: click.Parameter | None,  # noqa: ARG002 - click's signature
+        ctx: click.Context | None,  # noqa: ARG002 - click's signature
     ) -> Pipeline:
         """Return the pipeline called `value`, or fail with the names there are."""
         if isinstance(value, Pipeline):
             return value
         pipelines = load_pipelines()
         if value not in pipelines:
-            self.fail(f"no pipeline is called {value!r}; there is {', '.join(pipelines)}")
+            self.fail(
+                f"no pipeline is called {value!r}; there is {', '.join(pipelines)}"
+            )
         return pipelines[value]

@@ -33,12 +33,12 @@ def table_of(
 
 
 def safe(cell: object) -> str:
-    """Return `cell` as text without control characters, so it cannot drive a terminal.
+    r"""Return `cell` as text without control characters, for they drive terminals.
 
     Examples
     --------
-    >>> safe("a\\x1b[31mb"), safe(None)
-    ('a\\\\x1b[31mb', '')
+    >>> safe("a\x1b[31mb"), safe(None)
+    ('a\\x1b[31mb', '')
     """
     text = "" if cell is None else str(cell)
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -63,7 +63,10 @@ def list_(*, code: str | None, limit: int, as_json: bool, target: Target) -> Non
     )
     columns = ["position", "arrived", "partition key", "codes"]
     documents = [
-        {k: d[k] for k in ("position", "arrival_us", "partition_key", "codes", "sha256")}
+        {
+            k: d[k]
+            for k in ("position", "arrival_us", "partition_key", "codes", "sha256")
+        }
         for d in found
     ]
     emit(documents, as_json=as_json, table=table_of(columns, rows, title=title))
@@ -145,5 +148,5 @@ def redrive(
     emit(
         {"chosen": len(chosen), "sent": sent},
         as_json=as_json,
-        table=f"{sent} of {len(chosen)} rejected records are on the ingest stream again",
+        table=f"{sent} of {len(chosen)} rejects are on the ingest stream again",
     )

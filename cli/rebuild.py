@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import click
-from retrodict.errors import StateConflictError
 from retrodict.envelope import StampedEvent
+from retrodict.errors import StateConflictError
 from retrodict.online import item_of
 from retrodict.pipeline import definitions_of
 from retrodict.ports import OnlineItem
@@ -21,7 +21,9 @@ from cli.output import emit, pairs
 from cli.target import Target
 
 
-def replay(events: Iterable[StampedEvent]) -> tuple[dict[str, OnlineItem], Counter[str]]:
+def replay(
+    events: Iterable[StampedEvent],
+) -> tuple[dict[str, OnlineItem], Counter[str]]:
     """Fold the whole log: the item of every key, and the outcome of every event."""
     by_key: dict[tuple[str, str], list[StampedEvent]] = {}
     for event in events:
@@ -60,7 +62,9 @@ def rebuild() -> None:
 
 
 @rebuild.command()
-@click.option("--verify", is_flag=True, help="Compare only; exit with 1 on a difference.")
+@click.option(
+    "--verify", is_flag=True, help="Compare only; exit with 1 on a difference."
+)
 @json_option
 @target_options
 def online(*, verify: bool, as_json: bool, target: Target) -> None:

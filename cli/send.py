@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from retrodict.contracts import Event
 from retrodict.pipeline import Pipeline, load_pipelines
-from retrodict.rows import RowMapping
+from retrodict.rows import MAX_PARTITION_KEY, NO_KEY, RowMapping
 from retrodict_aws.kinesis_event_stream import KinesisIngestStream
 from retrodict_aws.s3_quarantine import S3Quarantine
 from rich.console import Console
@@ -31,7 +31,9 @@ Row = Mapping[str, object] | bytes
 """A row of columns, or a line that travels as it is."""
 
 
-def _pairs(_: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+def _pairs(
+    _: click.Context, param: click.Parameter, values: Sequence[str]
+) -> dict[str, str]:
     found = {}
     for value in values:
         name, equals, text = value.partition("=")
@@ -54,11 +56,15 @@ def read_rows(path: Path) -> tuple[list[str] | None, Iterator[Row]]:
         if ending == ".parquet":
             file = pq.ParquetFile(path)
             batches = file.iter_batches(CHUNK_ROWS)
-            return file.schema_arrow.names, (row for b in batches for row in b.to_pylist())
+            return file.schema_arrow.names, (
+                row for b in batches for row in b.to_pylist()
+            )
         if ending == ".csv":
             return _csv(path)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{path} is not readable as {ending[1:]}: {error}") from error
+        raise click.UsageError(
+            f"{path} is not readable as {ending[1:]}: {error}"
+        ) from error
     if ending in {".jsonl", ".ndjson"}:
         return None, _lines(path)
     raise click.UsageError(f"{path}: expected a file that ends in {', '.join(ENDINGS)}")
@@ -98,14 +104,20 @@ def record_of(row: Row, mapping: RowMapping, number: int) -> tuple[str, bytes]:
         subject = json.loads(row).get("subject")
     except (ValueError, AttributeError, RecursionError):
         subject = None
-    return (subject if isinstance(subject, str) and 0 < len(subject) <= 256 else "?"), row  # noqa: PLR2004 - a limit of Kinesis
+    return (
+        subject
+        if isinstance(subject, str) and 0 < len(subject) <= MAX_PARTITION_KEY
+        else NO_KEY
+    ), row
 
 
 def _count_rows(path: Path) -> int:
     if path.suffix.lower() == ".parquet":
         return int(pq.ParquetFile(path).metadata.num_rows)
     with path.open("rb") as file:
-        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+        lines = sum(
+            chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")
+        )
     return lines - (path.suffix.lower() == ".csv")
 
 
@@ -123,15 +135,36 @@ def _event_of(pipeline: Pipeline, event_type: str | None) -> type[Event]:
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--pipeline", type=PipelineName(),
-              help="Whose event the rows are; default: the only pipeline.")  # fmt: skip
-@click.option("--event", "event_type", help="Event type; default: the pipeline's first.")
-@click.option("--map", "columns", multiple=True, callback=_pairs, metavar="FIELD=COLUMN",
-              help="Which column holds a field, `time` or `id`.")  # fmt: skip
-@click.option("--set", "constants", multiple=True, callback=_pairs, metavar="FIELD=VALUE",
-              help="A field that is the same in every row.")  # fmt: skip
-@click.option("--time-zone", default="UTC", show_default=True,
-              help="Zone of times that name none.")  # fmt: skip
+@click.option(
+    "--pipeline",
+    type=PipelineName(),
+    help="Whose event the rows are; default: the only pipeline.",
+)
+@click.option(
+    "--event", "event_type", help="Event type; default: the pipeline's first."
+)
+@click.option(
+    "--map",
+    "columns",
+    multiple=True,
+    callback=_pairs,
+    metavar="FIELD=COLUMN",
+    help="Which column holds a field, `time` or `id`.",
+)
+@click.option(
+    "--set",
+    "constants",
+    multiple=True,
+    callback=_pairs,
+    metavar="FIELD=VALUE",
+    help="A field that is the same in every row.",
+)
+@click.option(
+    "--time-zone",
+    default="UTC",
+    show_default=True,
+    help="Zone of times that name none.",
+)
 @click.option("--source", help="Source of the events; default: the file's digest.")
 @click.option("--limit", type=click.IntRange(min=1), help="Send the first rows only.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the twin has worked.")
@@ -186,9 +219,11 @@ def send(  # noqa: PLR0913 - one argument an option
     sent = _send(records, stream, total, hidden=as_json)
     seconds = time.monotonic() - began
     document: dict[str, Any] = {
-        "file": str(file), "source": mapping.source, "sent": sent,
+        "file": str(file),
+        "source": mapping.source,
+        "sent": sent,
         "send_seconds": round(seconds, 2),
-    }  # fmt: skip
+    }
     if target.is_twin and not no_wait:
         target.wait_idle()
         document["seconds"] = round(time.monotonic() - began, 2)
@@ -219,7 +254,12 @@ def _send(
     *,
     hidden: bool,
 ) -> int:
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     sent = 0
     with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
         task = progress.add_task("sending", total=total)
@@ -255,7 +295,9 @@ def _check_columns(
         return
     missing = [c for c in columns.values() if c not in present]
     if missing:
-        raise click.UsageError(f"no column {missing[0]!r}; the file has {', '.join(present)}")
+        raise click.UsageError(
+            f"no column {missing[0]!r}; the file has {', '.join(present)}"
+        )
     needed = ["time", *(name for name, field in fields.items() if field.required)]
     for name in needed:
         if columns.get(name, name) not in present and name not in constants:

@@ -21,6 +21,7 @@ from retrodict_aws.clients import CONFIG
 
 STATE_FILE: Final = Path(".retrodict/twin.json")
 
+
 class TargetError(click.ClickException):
     """There is no such deployment; the sentence says how to get one."""
 
@@ -152,7 +153,9 @@ def choose(
     """
     endpoint_url = os.environ.get("AWS_ENDPOINT_URL")
     if aws or profile or region:
-        return Target(environment, endpoint_url, is_twin=False, profile=profile, region=region)
+        return Target(
+            environment, endpoint_url, is_twin=False, profile=profile, region=region
+        )
     if endpoint_url:
         return Target(environment, endpoint_url.rstrip("/"), is_twin=True)
     state = twin_state()

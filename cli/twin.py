@@ -26,7 +26,7 @@ def _synthesise() -> None:
     The arm64 packages of the dependency layers stay out: the twin runs this
     machine's own, of the same versions.
     """
-    run = subprocess.run(  # noqa: S603 - our own app
+    run = subprocess.run(
         [sys.executable, "app.py"],
         cwd=ROOT,
         env={
@@ -44,11 +44,21 @@ def _synthesise() -> None:
 
 @click.command()
 @click.option("--detach", is_flag=True, help="Return once the twin is up.")
-@click.option("--real-time", is_flag=True,
-              help="Follow the machine's clock instead of the driven one.")  # fmt: skip
-@click.option("--port", default=4566, show_default=True, help="Port on 127.0.0.1; 0: any.")
-@click.option("--env", "environment", default="dev", show_default=True,
-              help="Environment of the template to run.")  # fmt: skip
+@click.option(
+    "--real-time",
+    is_flag=True,
+    help="Follow the machine's clock instead of the driven one.",
+)
+@click.option(
+    "--port", default=4566, show_default=True, help="Port on 127.0.0.1; 0: any."
+)
+@click.option(
+    "--env",
+    "environment",
+    default="dev",
+    show_default=True,
+    help="Environment of the template to run.",
+)
 @json_option
 def up(
     *, detach: bool, real_time: bool, port: int, environment: str, as_json: bool
@@ -71,16 +81,29 @@ def up(
     _synthesise()
     STATE_FILE.parent.mkdir(exist_ok=True)
     STATE_FILE.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "infra.local.daemon", "--assembly",
-               str(ROOT / "cdk.out"), "--env", environment, "--port", str(port),
-               "--state-file", str(STATE_FILE.resolve())]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "infra.local.daemon",
+        "--assembly",
+        str(ROOT / "cdk.out"),
+        "--env",
+        environment,
+        "--port",
+        str(port),
+        "--state-file",
+        str(STATE_FILE.resolve()),
+    ]
     if real_time:
         command.append("--real-time")
     with LOG_FILE.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own module
-            command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
+            command,
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
-        )  # fmt: skip
+        )
     state = _wait_for(process, began)
     state["seconds"] = round(time.monotonic() - began, 1)
     emit(
@@ -158,13 +181,28 @@ def status(*, as_json: bool) -> None:
     if as_json:
         emit({**state, **found}, as_json=True)
         return
-    emit(None, as_json=False, table=pairs({
-        "endpoint": state["endpoint_url"], "environment": state["environment"],
-        "region": found["region"], "clock": found["clock"]["now"], **found["outputs"],
-    }))  # fmt: skip
+    emit(
+        None,
+        as_json=False,
+        table=pairs(
+            {
+                "endpoint": state["endpoint_url"],
+                "environment": state["environment"],
+                "region": found["region"],
+                "clock": found["clock"]["now"],
+                **found["outputs"],
+            }
+        ),
+    )
     for title in ("functions", "mappings"):
         listed = [{"name": name, **row} for name, row in found[title].items()]
         columns = [c for c in listed[0] if c != "log"] if listed else []
-        emit(None, as_json=False, table=table_of(
-            columns, [[row.get(c) for c in columns] for row in listed], title=title,
-        ))  # fmt: skip
+        emit(
+            None,
+            as_json=False,
+            table=table_of(
+                columns,
+                [[row.get(c) for c in columns] for row in listed],
+                title=title,
+            ),
+        )

@@ -58,7 +58,8 @@ def handle(
     except ImportFileError as error:
         logger.warning("file not imported", extra={"cause": str(error)})
         document = unreadable_file(file.uri, file.arrived_at_us, str(error))
-        quarantine.put(f"arrived={file.arrival_date}/file-{file.etag}", [document])
+        name = f"arrived={file.arrival_date}/file-{document['sha256'][:16]}"
+        quarantine.put(name, [document])
         return 0
 
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from infra.local.errors import TwinError
+
 
 class Activity:
     """A count of what is under way, and a place to wait for zero.
@@ -27,6 +29,13 @@ class Activity:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._count = 0
+        self._failure: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Say that a part of the twin broke: nobody may take it for idle any more."""
+        with self._changed:
+            self._failure = self._failure or error
+            self._changed.notify_all()
 
     def begin(self) -> None:
         """Take a token."""
@@ -61,12 +70,21 @@ class Activity:
         -------
         bool
             False if the time ran out first.
+
+        Raises
+        ------
+        TwinError
+            If a part of the twin broke.
         """
         deadline = time.perf_counter() + timeout
         with self._changed:
-            while self._count:
+            while self._count and self._failure is None:
                 left = deadline - time.perf_counter()
                 if left <= 0:
                     return False
                 self._changed.wait(left)
+            if self._failure is not None:
+                raise TwinError(
+                    f"a part of the twin broke: {self._failure!r}"
+                ) from self._failure
             return True

@@ -59,7 +59,7 @@ class Clock(Protocol):
 
 
 def machine_seconds() -> float:
-    """Return the machine's time since the epoch, s, also while a driven clock stands."""
+    """Return the machine's time since the epoch, s, whatever a driven clock says."""
     if time_machine.escape_hatch.is_travelling():
         return float(time_machine.escape_hatch.time.time())
     return time.time()

@@ -4,7 +4,7 @@
 --state-file .retrodict/twin.json`` starts the twin and, once everything of the template
 exists, writes the state file: ``endpoint_url``, ``pid``, ``environment``, ``region``,
 ``real_time``, ``outputs`` and ``started_seconds``. SIGTERM and SIGINT stop it with all
-its processes and remove the file. What the twin refuses is one sentence and exit code 2.
+its processes and remove the file. What the twin refuses is a sentence and exit code 2.
 """
 
 import argparse

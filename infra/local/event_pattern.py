@@ -128,20 +128,21 @@ def _matches_item(item: Any, value: Any) -> bool:  # noqa: PLR0911 - one return 
     if isinstance(item, Mapping):
         ((name, argument),) = item.items()
         if name == "exists":
-            return (value is not _MISSING) == argument
+            return (value is not _MISSING) is bool(argument)
         if value is _MISSING:
             return False
         if isinstance(value, list):
             return any(_matches_item(item, each) for each in value)
         if name == "numeric":
+            pairs = zip(argument[::2], argument[1::2], strict=True)
             return _is_number(value) and all(
-                _COMPARISONS[sign](value, bound)
-                for sign, bound in zip(argument[::2], argument[1::2], strict=True)
+                _COMPARISONS[sign](value, bound) for sign, bound in pairs
             )
         if name == "anything-but":
             if isinstance(argument, Mapping):
                 return not _matches_item(argument, value)
-            return value not in (argument if isinstance(argument, list) else [argument])
+            others = argument if isinstance(argument, list) else [argument]
+            return not any(_same(other, value) for other in others)
         return isinstance(value, str) and _matches_text(name, argument, value)
     if isinstance(value, list):
         return any(_matches_item(item, each) for each in value)

@@ -159,15 +159,14 @@ class _ShardReader:
     def __init__(
         self,
         surroundings: _Surroundings,
-        settings: MappingSettings,
-        counts: MappingCounts,
+        running: "_RunningMapping",
         shard_id: str,
-        after: int,
         drained: Callable[[str], None],
     ) -> None:
         self._around = surroundings
-        self._settings = settings
-        self._counts = counts
+        self._settings = running.settings
+        self._counts = running.counts
+        after = running.positions.get(shard_id, 0)
         self._shard_id = shard_id
         self._drained = drained
         self._batches: deque[_Batch] = deque()
@@ -224,6 +223,10 @@ class _ShardReader:
                     return
                 else:
                     self._park()
+        except Exception as error:
+            self._counts.last_error = repr(error)
+            self._around.activity.fail(error)
+            raise
         finally:
             self._around.activity.end()
 
@@ -484,15 +487,13 @@ def lowest_failure(
         answer = json.loads(payload or b"null")
     except ValueError:
         return 0, "the answer is not JSON"
-    if answer is None:
-        return None, None
-    if not isinstance(answer, dict):
+    if not isinstance(answer, dict | None):
         return 0, "the answer is no object"
-    failures = answer.get("batchItemFailures")
-    if not failures and (failures is None or isinstance(failures, list)):
-        return None, None
+    failures = (answer or {}).get("batchItemFailures") or []
     if not isinstance(failures, list):
         return 0, "batchItemFailures is no list"
+    if not failures:
+        return None, None
     places = {number: place for place, number in enumerate(sequence_numbers)}
     lowest = len(sequence_numbers)
     for failure in failures:
@@ -622,10 +623,8 @@ class EventSourceMappings:
             if parents <= running.finished:
                 running.readers[name] = _ShardReader(
                     self._around,
-                    running.settings,
-                    running.counts,
+                    running,
                     name,
-                    running.positions.get(name, 0),
                     lambda drained, of=running: self._shard_drained(of, drained),  # type: ignore[misc]
                 )
 

@@ -84,7 +84,6 @@ class Gateway:
         self._server = make_server(
             "127.0.0.1", port, self._answer, threaded=True, request_handler=_Handler
         )
-        self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.1},

@@ -22,9 +22,14 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
-from moto.kinesis import kinesis_backends
 from moto.kinesis.exceptions import InvalidArgumentError
-from moto.kinesis.models import KinesisBackend, Record, Shard, Stream
+from moto.kinesis.models import (
+    KinesisBackend,
+    Record,
+    Shard,
+    Stream,
+    kinesis_backends,
+)
 from moto.kinesis.utils import compose_shard_iterator, decompose_shard_iterator
 from moto.utilities.utils import md5_hash
 
@@ -143,7 +148,7 @@ def _records(shard: Shard) -> _Records:
 
 
 def _tell(stream_arn: str) -> None:
-    for listener in list(_listeners):
+    for listener in tuple(_listeners):
         listener(stream_arn)
 
 
@@ -197,7 +202,7 @@ def _put_in_stream(
     self: Stream, partition_key: str, explicit_hash_key: str, data: str
 ) -> tuple[str, str]:
     with _LOCK:
-        shard = self.get_shard_for_key(partition_key, explicit_hash_key)
+        shard = _shard_for_key(self, partition_key, explicit_hash_key)
         number = shard.put_record(partition_key, data, explicit_hash_key)
     _tell(self.arn)
     return number, shard.shard_id

@@ -551,7 +551,7 @@ class LambdaRuntime:
 def _configuration(definition: LambdaFunction) -> _Configuration:
     return _Configuration(
         definition.code_digest,
-        definition.handler,
+        str(definition.handler),
         int(definition.timeout),
         int(definition.memory_size),
         tuple(sorted(definition.environment_vars.items())),
@@ -598,4 +598,4 @@ def run_functions(runtime: LambdaRuntime, invoke_later: InvokeLater) -> None:
         response_headers["x-amz-log-result"] = tail
         return outcome.payload
 
-    LambdaFunction.invoke = invoke
+    LambdaFunction.invoke = invoke  # type: ignore[method-assign]

@@ -86,6 +86,9 @@ class AsynchronousInvocations:
                 event = self._queue.popleft()
             try:
                 self._invoke(event)
+            except Exception as error:
+                self._activity.fail(error)
+                raise
             finally:
                 self._activity.end()
 
@@ -190,7 +193,9 @@ def route_events(
     """Let the rules of every event bus in moto reach their targets."""
 
     def send(
-        self: Rule, original_event: Mapping[str, Any], transform_input: bool = True
+        self: Rule,
+        original_event: Mapping[str, Any],
+        transform_input: bool = True,  # noqa: FBT001, FBT002 - moto's signature
     ) -> None:
         del transform_input  # rules with a transformer are refused when they are made
         if self.state != "ENABLED":
@@ -227,7 +232,7 @@ def route_events(
             return
         invocations.add(target["Arn"], body.encode())
 
-    Rule.send_to_targets = send
+    Rule.send_to_targets = send  # type: ignore[method-assign]
 
 
 def _as_delivered(event: Mapping[str, Any]) -> dict[str, Any]:

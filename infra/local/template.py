@@ -246,8 +246,8 @@ class Deployment:
     def properties(self, resource: ResourceId) -> dict[str, Any]:
         """Return the properties of a resource with every function resolved."""
         written = self._stacks[resource.stack].resources[resource.logical_id]
-        resolved = self.resolve(resource.stack, written.get("Properties", {}))
-        return resolved  # type: ignore[no-any-return]
+        properties = written.get("Properties", {})
+        return dict(self.resolve(resource.stack, properties))
 
     def add(self, resource: ResourceId, created: Created) -> None:
         """Make what was created known to those that refer to it."""
@@ -279,7 +279,7 @@ class Deployment:
         pairs = {key: self.resolve(stack, item) for key, item in value.items()}
         return {key: item for key, item in pairs.items() if item is not NO_VALUE}
 
-    def _apply(self, stack: str, function: str, argument: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - one branch a function
+    def _apply(self, stack: str, function: str, argument: Any) -> Any:  # noqa: C901, PLR0911 - one branch a function
         match function:
             case "Ref":
                 return self._ref(stack, argument)
@@ -417,32 +417,20 @@ class Deployment:
         if not isinstance(value, dict):
             return
         function = _function(value)
-        argument = value.get(function) if function else None
-        if function == "Ref":
-            yield from self._if_resource(stack, str(argument))
-        elif function == "Fn::GetAtt":
-            name = argument.split(".")[0] if isinstance(argument, str) else argument[0]  # type: ignore[union-attr,index]
-            yield from self._if_resource(stack, name)
-        elif function == "Fn::Sub":
-            text = argument if isinstance(argument, str) else argument[0]  # type: ignore[index]
-            for _, name in _SUB.findall(text):
-                yield from self._if_resource(stack, name.split(".")[0])
-            if isinstance(argument, list):
-                yield from self._references(stack, argument[1])
-        elif function == "Fn::ImportValue":
+        argument: Any = value.get(function) if function else None
+        if function == "Fn::ImportValue":
             exporter, exported = self._export(self.resolve(stack, argument))
             yield from self._references(exporter, exported)
         elif function == "Fn::GetStackOutput":
-            other = self.resolve(stack, argument["StackName"])  # type: ignore[index]
-            name = argument["OutputName"]  # type: ignore[index]
-            yield from self._references(other, self._output(other, name))
+            other = self.resolve(stack, argument["StackName"])
+            exported = self._output(other, argument["OutputName"])
+            yield from self._references(other, exported)
         else:
+            for name in _names(function, argument):
+                if name in self._stacks[stack].resources:
+                    yield ResourceId(stack, name)
             for item in value.values():
                 yield from self._references(stack, item)
-
-    def _if_resource(self, stack: str, name: str) -> Iterator[ResourceId]:
-        if name in self._stacks[stack].resources:
-            yield ResourceId(stack, name)
 
 
 def _check_sections(stack: Stack) -> None:
@@ -476,3 +464,18 @@ def _function(value: Mapping[str, Any]) -> str | None:
 
 def _listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
+
+
+def _names(function: str | None, argument: Any) -> list[str]:
+    """Return the names that ``Ref``, ``Fn::GetAtt`` or ``Fn::Sub`` mentions."""
+    match function:
+        case "Ref":
+            return [argument]
+        case "Fn::GetAtt":
+            return [
+                argument.split(".")[0] if isinstance(argument, str) else argument[0]
+            ]
+        case "Fn::Sub":
+            text = argument if isinstance(argument, str) else argument[0]
+            return [name.split(".")[0] for _, name in _SUB.findall(text)]
+    return []

@@ -81,7 +81,11 @@ def event_log(backend: str) -> EventLog:
 
 
 def quarantine(backend: str) -> Quarantine:
-    return FakeQuarantine() if backend == "fake" else S3Quarantine(bucket("rejects"), "rejects")
+    return (
+        FakeQuarantine()
+        if backend == "fake"
+        else S3Quarantine(bucket("rejects"), "rejects")
+    )
 
 
 @backends
@@ -204,7 +208,8 @@ def test_the_stream_keeps_the_order_of_each_key(backend: str) -> None:
 
 def test_a_batch_too_large_for_a_record_is_cut_in_order() -> None:
     events = [
-        reading(1.0, id=str(n), number=n, data={"site": "x" * 1000}) for n in range(2000)
+        reading(1.0, id=str(n), number=n, data={"site": "x" * 1000})
+        for n in range(2000)
     ]
 
     records = list(encode(KeyedBatch("s-1", events)))
@@ -222,7 +227,7 @@ class RefusingKinesis:
         self.taken: list[bytes] = []
         self.keys_of_calls: list[list[str]] = []
 
-    def put_records(self, *, StreamName: str, Records: list[Any]) -> Any:  # noqa: N803
+    def put_records(self, *, StreamName: str, Records: list[Any]) -> Any:  # noqa: ARG002, N803 - boto3's
         self.keys_of_calls.append([r["PartitionKey"] for r in Records])
         results = []
         for record in Records:
@@ -238,7 +243,8 @@ class RefusingKinesis:
 
 def test_a_partial_failure_never_changes_the_order_within_a_key() -> None:
     long = [
-        reading(1.0, id=str(n), number=n, data={"site": "x" * 1000}) for n in range(2500)
+        reading(1.0, id=str(n), number=n, data={"site": "x" * 1000})
+        for n in range(2500)
     ]
     other = [reading(2.0, key="s-2", id="o", number=9_999)]
     kinesis = RefusingKinesis(refusals=3)

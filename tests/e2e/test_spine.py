@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -88,9 +89,7 @@ def test_a_file_becomes_features_and_the_rebuild_is_equal(
     assert ask("rebuild", "online", "--verify", cwd=home)["differing"] == []
 
 
-def test_sending_a_file_twice_changes_nothing(
-    twin: dict[str, Any], home: Path
-) -> None:
+def test_sending_a_file_twice_changes_nothing(twin: dict[str, Any], home: Path) -> None:
     path = csv(home, "twice.csv", "2026-01-05 10:00:00,1", "2026-01-05 10:01:00,2")
     ask("send", str(path), *SEND, "sensor_id=twice", cwd=home)
     once = ask("features", "sensor_anomaly", "--entity", "twice", cwd=home)
@@ -132,9 +131,7 @@ def test_a_dropped_file_that_is_none_is_quarantined(
     assert len(found) == 1
 
 
-def test_the_store_is_repaired_from_the_log(
-    twin: dict[str, Any], home: Path
-) -> None:
+def test_the_store_is_repaired_from_the_log(twin: dict[str, Any], home: Path) -> None:
     path = csv(home, "repair.csv", "2026-01-05 10:00:00,1", "2026-01-05 10:01:00,2")
     ask("send", str(path), *SEND, "sensor_id=repair", cwd=home)
     dynamodb, table = client("dynamodb", twin), twin["outputs"]["OnlineStoreTableName"]
@@ -223,13 +220,11 @@ def test_twenty_kills_at_random_points_lose_and_double_nothing(
     random = Random(7)
     with running(tmp_path) as twin:
         start_us = int(time.time() * 1e6)
-        records = list(
-            simulate(Plan(seed=7, sensors=10, days=0.5, start_us=start_us))
-        )
+        records = list(simulate(Plan(seed=7, sensors=10, days=0.5, start_us=start_us)))
         cuts = sorted(random.sample(range(1, len(records)), 20))
         names = [n for n in twin["functions"] if any(k in n for k in KILLED)]
         bounds = [0, *cuts, len(records)]
-        for start, end in zip(bounds, bounds[1:], strict=False):
+        for start, end in pairwise(bounds):
             chunk = records[start:end]
             post(twin, "advance", to=to_text(chunk[-1].arrival_us))
             put(twin, [(r.key, r.data) for r in chunk])

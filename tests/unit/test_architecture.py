@@ -63,7 +63,9 @@ def test_a_function_reaches_aws_only_through_adapters(module: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", sorted((ROOT / "functions").rglob("handler.py")), ids=lambda p: p.parent.name
+    "module",
+    sorted((ROOT / "functions").rglob("handler.py")),
+    ids=lambda p: p.parent.name,
 )
 def test_a_handler_says_who_calls_it_and_what_it_needs(module: Path) -> None:
     promise = ast.get_docstring(ast.parse(module.read_text())) or ""

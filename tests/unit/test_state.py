@@ -74,8 +74,7 @@ def test_a_key_beyond_its_rate_is_turned_away_and_never_truncated() -> None:
     long = "x" * 200
     number = limit // (len(long) + 100) + 300
     events = [
-        reading(1.0, at_s=n / 100, id=f"{n}-{long}", number=n)
-        for n in range(1, number)
+        reading(1.0, at_s=n / 100, id=f"{n}-{long}", number=n) for n in range(1, number)
     ]
 
     state, folded = KeyState(Sensor).fold(events)

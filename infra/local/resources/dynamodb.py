@@ -2,22 +2,30 @@
 
 from typing import Any
 
-from infra.local.resources.registry import APPLIED, TAGS, Inert, Only, Site, creates
+from infra.local.resources.registry import (
+    APPLIED,
+    TAGS,
+    Inert,
+    Only,
+    Shape,
+    Site,
+    creates,
+)
 from infra.local.template import Created
 
 _NAME_LIMIT = 255
-_INDEX = [
+_INDEX: list[Shape] = [
     {
         "IndexName": APPLIED,
         "KeySchema": APPLIED,
         "Projection": APPLIED,
     }
 ]
-_RECOVERY = {
+_RECOVERY: dict[str, Shape] = {
     "PointInTimeRecoveryEnabled": APPLIED,
     "RecoveryPeriodInDays": APPLIED,
 }
-_COMMON = {
+_COMMON: dict[str, Shape] = {
     "AttributeDefinitions": APPLIED,
     "BillingMode": Only(("PAY_PER_REQUEST",)),
     "GlobalSecondaryIndexes": _INDEX,
@@ -84,7 +92,7 @@ def global_table(site: Site, properties: dict[str, Any]) -> Created:
 def _create(site: Site, properties: dict[str, Any], replica: dict[str, Any]) -> Created:
     dynamodb = site.client("dynamodb")
     name = properties.get("TableName") or site.name(limit=_NAME_LIMIT)
-    request = {
+    request: dict[str, Any] = {
         key: properties[key]
         for key in (
             "AttributeDefinitions",

@@ -71,7 +71,7 @@ def function(site: Site, properties: dict[str, Any]) -> Created:
             "AWS::Lambda::Function", f"the runtime {properties.get('Runtime')!r}"
         )
     name = properties.get("FunctionName") or site.name(limit=_NAME_LIMIT)
-    request = {
+    request: dict[str, Any] = {
         key: properties[key]
         for key in (
             "Architectures",

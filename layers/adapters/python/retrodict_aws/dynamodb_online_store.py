@@ -66,7 +66,9 @@ class DynamoDBOnlineStore:
         return items
 
     def _get(self, entities: list[str]) -> Iterator[dict[str, Any]]:
-        keys = [{"entity": {"S": entity}, "part": {"S": CURRENT}} for entity in entities]
+        keys = [
+            {"entity": {"S": entity}, "part": {"S": CURRENT}} for entity in entities
+        ]
         request = {self._table_name: {"Keys": keys, "ConsistentRead": True}}
         for attempt in range(ATTEMPTS):
             if attempt:

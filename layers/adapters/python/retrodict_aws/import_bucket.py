@@ -24,7 +24,6 @@ class DroppedFile:
 
     bucket: str
     key: str
-    etag: str
     arrived_at_us: int
 
     @classmethod
@@ -34,7 +33,6 @@ class DroppedFile:
         return cls(
             bucket=detail["bucket"]["name"],
             key=detail["object"]["key"],
-            etag=detail["object"]["etag"].strip('"'),
             arrived_at_us=from_text(event["time"]),
         )
 
@@ -55,7 +53,9 @@ class ImportBucket:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def records(self, file: DroppedFile, catalog: Catalog) -> Iterator[tuple[str, bytes]]:
+    def records(
+        self, file: DroppedFile, catalog: Catalog
+    ) -> Iterator[tuple[str, bytes]]:
         """Yield (partition key, bytes) for each row.
 
         The object's user metadata may hold ``map`` ("field=column,…"), ``set``
@@ -75,14 +75,13 @@ class ImportBucket:
                 f"an event type of {sorted(catalog.contracts)}"
             )
         try:
-            metadata = self._client.head_object(Bucket=file.bucket, Key=file.key)[
-                "Metadata"
-            ]
+            head = self._client.head_object(Bucket=file.bucket, Key=file.key)
+            metadata, etag = head["Metadata"], head["ETag"].strip('"')
             mapping = RowMapping(
                 event=catalog.contracts[event_type],
                 columns=parse_pairs(metadata.get("map", "")),
                 constants=parse_pairs(metadata.get("set", "")),
-                source=f"urn:retrodict:import:{file.etag}",
+                source=f"urn:retrodict:import:{etag}",
                 time_zone=metadata.get("time-zone", "UTC"),
             )
         except PermanentError as error:

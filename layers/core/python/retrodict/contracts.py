@@ -170,7 +170,9 @@ class FieldRef(Expression):
         The only values allowed, or None.
     """
 
-    def __init__(self, event: "type[Event]", name: str, hint: Any, options: Options) -> None:
+    def __init__(
+        self, event: "type[Event]", name: str, hint: Any, options: Options
+    ) -> None:
         self.event = event
         self.name = name
         self.options = options
@@ -246,7 +248,9 @@ def _check_options(ref: FieldRef) -> None:
         if getattr(options, name) is not None
     }
     if bounds and ref.type not in (int, float):
-        raise _wrong(ref, f"{next(iter(bounds))}= is for numbers, not for {ref.type.__name__}")
+        raise _wrong(
+            ref, f"{next(iter(bounds))}= is for numbers, not for {ref.type.__name__}"
+        )
     for name, bound in bounds.items():
         if isinstance(bound, bool) or not math.isfinite(bound):
             raise _wrong(ref, f"expected a finite number for {name}=, got {bound!r}")
@@ -254,18 +258,26 @@ def _check_options(ref: FieldRef) -> None:
         if bounds.keys() >= set(both):
             raise _wrong(ref, f"say {both[0]}= or {both[1]}=, not both")
     low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
-    if low is not None and high is not None and (
-        low > high or (low == high and bounds.keys() & {"gt", "lt"})
+    if (
+        low is not None
+        and high is not None
+        and (low > high or (low == high and bounds.keys() & {"gt", "lt"}))
     ):
         raise _wrong(ref, f"no number is between {low} and {high}")
-    if ref.type is not str and (options.pattern is not None or options.max_length is not None):
-        raise _wrong(ref, f"pattern= and max_length= are for text, not for {ref.type.__name__}")
+    if ref.type is not str and (
+        options.pattern is not None or options.max_length is not None
+    ):
+        raise _wrong(
+            ref, f"pattern= and max_length= are for text, not for {ref.type.__name__}"
+        )
     if options.max_length is not None and options.max_length < 1:
         raise _wrong(ref, f"expected max_length >= 1, got {options.max_length}")
     _check_pattern(ref)
     wrong = [c for c in ref.choices or () if type(c) is not ref.type]
     if wrong or ref.choices == ():
-        raise _wrong(ref, f"expected enum values of {ref.type.__name__}, got {ref.choices!r}")
+        raise _wrong(
+            ref, f"expected enum values of {ref.type.__name__}, got {ref.choices!r}"
+        )
     if ref.is_key and (ref.type is not str or not ref.required):
         raise _wrong(ref, "a Key is a required text: write Key[str], with no default")
 
@@ -277,7 +289,9 @@ def _check_pattern(ref: FieldRef) -> None:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise _wrong(ref, f"pattern {pattern!r} is no regular expression: {error}") from error
+        raise _wrong(
+            ref, f"pattern {pattern!r} is no regular expression: {error}"
+        ) from error
     if _may_explode(pattern):
         raise _wrong(
             ref,
@@ -369,7 +383,9 @@ def _compile_float(ref: FieldRef) -> Check:
             found.append(violation(where, Reason.WRONG_TYPE, "a number", value))
             return value
         if not math.isfinite(value):
-            found.append(violation(where, Reason.NOT_A_NUMBER, "a finite number", value))
+            found.append(
+                violation(where, Reason.NOT_A_NUMBER, "a finite number", value)
+            )
         elif not is_inside(value):
             found.append(violation(where, Reason.OUT_OF_RANGE, expected, value))
         return value + 0.0
@@ -395,7 +411,9 @@ def _compile_text(ref: FieldRef) -> Check:
     where = f"data.{ref.name}"
     pattern = ref.options.pattern
     matches = re.compile(pattern).fullmatch if pattern is not None else None
-    most = ref.options.max_length or (PATTERN_MAX_LENGTH if matches else DEFAULT_MAX_LENGTH)
+    most = ref.options.max_length or (
+        PATTERN_MAX_LENGTH if matches else DEFAULT_MAX_LENGTH
+    )
 
     def check(value: Any, found: list[Violation]) -> Any:
         if type(value) is not str:
@@ -468,7 +486,9 @@ class Contract:
             version += 1
         return data
 
-    def check(self, data: Payload, found: list[Violation]) -> tuple[dict[str, Any], bool]:
+    def check(
+        self, data: Payload, found: list[Violation]
+    ) -> tuple[dict[str, Any], bool]:
         """Judge a payload of the current version.
 
         Parameters
@@ -519,7 +539,9 @@ class Contract:
         if not self.keeps_extra:
             expected = "only " + ", ".join(ref.name for ref in self.fields)
             for name, value in list(extra.items())[:20]:
-                found.append(violation(f"data.{name}", Reason.EXTRA_FIELD, expected, value))
+                found.append(
+                    violation(f"data.{name}", Reason.EXTRA_FIELD, expected, value)
+                )
         return checked | extra, True
 
     def json_schema(self) -> dict[str, Any]:
@@ -604,7 +626,7 @@ class Event:
 
     __contract: ClassVar[Contract | None] = None
 
-    def __init_subclass__(  # noqa: PLR0913 - one argument a promise
+    def __init_subclass__(
         cls,
         *,
         type: str,  # noqa: A002 - the attribute's name in CloudEvents
@@ -616,13 +638,17 @@ class Event:
         super().__init_subclass__()
         name = cls.__name__
         if cls.__bases__ != (Event,):
-            raise ContractDefinitionError(f"{name}: subclass Event itself, and nothing else")
+            raise ContractDefinitionError(
+                f"{name}: subclass Event itself, and nothing else"
+            )
         if not _TYPE.fullmatch(type) or len(type) > _TYPE_LENGTH:
             raise ContractDefinitionError(
                 f"{name}: expected a type like 'sensor.reading', got {type!r}"
             )
         if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-            raise ContractDefinitionError(f"{name}: expected version >= 1, got {version!r}")
+            raise ContractDefinitionError(
+                f"{name}: expected version >= 1, got {version!r}"
+            )
         upcasts = dict(upcasts_from or {})
         if sorted(upcasts) != list(range(version - len(upcasts), version)) or (
             min(upcasts, default=1) < 1
@@ -744,7 +770,9 @@ def _example_value(ref: FieldRef) -> Any:
             return value
     if ref.nullable:
         return None
-    raise _wrong(ref, "no example value can be derived: name one with field(example=...)")
+    raise _wrong(
+        ref, "no example value can be derived: name one with field(example=...)"
+    )
 
 
 def published(event: type[Event]) -> dict[str, str]:

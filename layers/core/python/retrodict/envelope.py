@@ -26,16 +26,26 @@ LATEST_US: Final = from_datetime(datetime(2100, 1, 1, tzinfo=UTC))
 ATTRIBUTES: Final = frozenset(
     {
         "specversion", "id", "source", "type", "subject", "time", "dataschema",
-        "datacontenttype", "data", "causationid", "correlationid", "importid",
+        "datacontenttype", "data", "data_base64", "causationid", "correlationid", "importid",
         "observedat",
     }
 )  # fmt: skip
 
 _RFC3339: Final = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})?"
+    r"([+-]?\d{4,9}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(\.\d{1,18})?"
+    r"([Zz]|[+-]\d{2}:\d{2})?",
+    re.ASCII,
 )
+_DAY_LENGTH: Final = len("2026-01-05")
+_WEST: Final = "-12:00"
+_EAST: Final = "+14:00"
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
-_SCHEMA: Final = re.compile(r"(.+)/v([1-9]\d{0,5})")
+_UNSAFE_KEY: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+    r"|[/\\=]|\.\.|%2[ef]|%5c|__HIVE_DEFAULT_PARTITION__|^\s|\s\Z|^\.\Z|^soap\Z",
+    re.IGNORECASE,
+)
+_SCHEMA: Final = re.compile(r"([^/]+)/v([1-9][0-9]{0,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +169,14 @@ def parse_time(value: Any, field: str = "time") -> int | Violation:
     if match is None:
         return violation(field, Reason.INVALID_TIME, expected, value)
     day, clock, fraction, zone = match.groups()
+    if len(day) != _DAY_LENGTH:
+        return violation(field, Reason.TIME_OUT_OF_RANGE, "a year of 4 digits", value)
     if zone is None:
         return violation(field, Reason.TIME_WITHOUT_ZONE, expected, value)
     offset = "+00:00" if zone in "Zz" else zone
+    if offset > _WEST if offset[0] == "-" else offset > _EAST:
+        expected = f"an offset from {_WEST} to {_EAST}"
+        return violation(field, Reason.INVALID_TIME, expected, value)
     microseconds = (fraction or ".0")[:7]
     try:
         moment = datetime.fromisoformat(f"{day}T{clock}{microseconds:0<7}{offset}")
@@ -172,6 +187,34 @@ def parse_time(value: Any, field: str = "time") -> int | Violation:
         expected = "a time in the years 2000 to 2099"
         return violation(field, Reason.TIME_OUT_OF_RANGE, expected, value)
     return time_us
+
+
+def is_finer_than_microseconds(value: Any) -> bool:
+    """Tell whether a time names a part of a microsecond, which the stamps drop.
+
+    Examples
+    --------
+    >>> is_finer_than_microseconds("2026-01-05T10:00:00.0000001Z")
+    True
+    """
+    match = _RFC3339.fullmatch(value) if isinstance(value, str) else None
+    return match is not None and (match[3] or "")[7:].strip("0") != ""
+
+
+def unsafe_key(key: str) -> Violation | None:
+    """Return what makes `key` unfit to name an entity, whatever its contract says.
+
+    An entity key becomes part of names: of items, partitions and paths.
+
+    Examples
+    --------
+    >>> unsafe_key("../../etc").reason.value, unsafe_key("s-1")
+    ('unsafe_key', None)
+    """
+    if _UNSAFE_KEY.search(key) is None:
+        return None
+    expected = "a key without paths, partitions, control or invisible characters"
+    return violation("subject", Reason.UNSAFE_KEY, expected, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +274,10 @@ def open_envelope(document: Mapping[str, Any]) -> tuple[Envelope, list[Violation
         got = document.get("specversion", "nothing")
         found.append(violation("specversion", reason, "'1.0'", got))
     schema_type, schema_version = _schema(document, found)
-    if "data" not in document:
-        found.append(violation("data", Reason.MISSING, "an attribute 'data'", "nothing"))
+    if "data" not in document and "data_base64" not in document:
+        found.append(
+            violation("data", Reason.MISSING, "an attribute 'data'", "nothing")
+        )
     envelope = Envelope(
         id=text("id"),
         source=text("source"),

@@ -396,9 +396,7 @@ class FeatureSet:
         newest, oldest = chosen[-1].values[column], chosen[0].values[column]
         return None if newest is None or oldest is None else newest - oldest
 
-    def _check(
-        self, leaves: Iterable[Expression], fields: Iterable[FieldRef]
-    ) -> None:
+    def _check(self, leaves: Iterable[Expression], fields: Iterable[FieldRef]) -> None:
         if not self.features:
             raise FeatureDefinitionError(f"feature set {self.name!r} has no features")
         for field in fields:

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     INTEGER_OUT_OF_RANGE = "integer_out_of_range"
     DUPLICATE_KEY = "duplicate_key"
     AMBIGUOUS_KEY = "ambiguous_key"
+    UNSAFE_NAME = "unsafe_name"
     UNSAFE_KEY = "unsafe_key"
     NESTING_TOO_DEEP = "nesting_too_deep"
     TOO_MANY_ITEMS = "too_many_items"
@@ -45,6 +46,7 @@ class Reason(StrEnum):
     UNSUPPORTED_SPECVERSION = "unsupported_specversion"
     UNKNOWN_EVENT_TYPE = "unknown_event_type"
     UNKNOWN_SCHEMA_VERSION = "unknown_schema_version"
+    UPCAST_FAILED = "upcast_failed"
     INVALID_TIME = "invalid_time"
     TIME_WITHOUT_ZONE = "time_without_zone"
     TIME_OUT_OF_RANGE = "time_out_of_range"
@@ -67,6 +69,7 @@ class Tag(StrEnum):
     EXTRA_FIELD = "extra_field"
     EXTRA_ATTRIBUTE = "extra_attribute"
     UPCAST = "upcast"
+    TIME_TRUNCATED = "time_truncated"
     PLAIN_PAYLOAD = "plain_payload"
 
 

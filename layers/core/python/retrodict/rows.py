@@ -90,7 +90,9 @@ class RowMapping:
         try:
             return ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError) as error:
-            raise PermanentError(f"no time zone is called {self.time_zone!r}") from error
+            raise PermanentError(
+                f"no time zone is called {self.time_zone!r}"
+            ) from error
 
     def to_cloudevent(
         self, row: Mapping[str, object], number: int

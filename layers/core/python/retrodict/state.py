@@ -180,7 +180,9 @@ class _Fold:
 
     def _served(self, entry: Entry) -> dict[str, Number | None] | None:
         newest = self.entries[-1].time_us
-        if entry.time_us < newest - (self.definition.kept_us - self.definition.window_us):
+        if entry.time_us < newest - (
+            self.definition.kept_us - self.definition.window_us
+        ):
             return None
         return self.definition.at(self.entries, entry.time_us)
 

@@ -5,18 +5,34 @@ Total on any bytes: nothing here raises because of what a producer sent.
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from retrodict.contracts import Contract, Event
-from retrodict.envelope import Envelope, StampedEvent, digest_of, open_envelope
+from retrodict.envelope import (
+    Envelope,
+    StampedEvent,
+    digest_of,
+    is_finer_than_microseconds,
+    open_envelope,
+    unsafe_key,
+)
 from retrodict.reasons import Reason, Tag, Violation, violation
 from retrodict.stamps import FUTURE_TOLERANCE_US
-from retrodict.strict_json import Parsed, parse
+from retrodict.strict_json import Parsed, is_encoded_json, parse
 
-Identity = tuple[str, str, str]
-"""Source, id and entity key of an event."""
+MAX_DATA_CHARACTERS: Final = 256 * 1024
+"""Canonical payload of one event; what is stamped must fit one record again."""
+
+Identity = tuple[str | None, str | None, str | None]
+"""Source, id and entity key of an event, each as far as it can be read."""
+
+_UPCAST_ERRORS: Final = (
+    ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
+)  # fmt: skip
+"""What an upcaster may raise on a payload that never kept its own version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +114,27 @@ def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejec
     """
     parsed = parse(raw)
     if not isinstance(parsed, Parsed):
-        return Rejected(raw, arrival, parsed, None)
-    document, tags = _as_cloudevent(parsed, arrival, catalog)
+        return Rejected(raw, arrival, parsed, _identity(_read_loosely(raw)))
+    document, tags = _as_cloudevent(parsed, catalog)
     envelope, found = open_envelope(document)
-    contract, data, more, extra_tags = _judge_data(envelope, catalog)
+    contract, data, more, extra_tags = _judge_data(document, envelope, catalog)
     tags |= extra_tags
     found += more
     found += _judge_keys(envelope, contract, data, arrival)
     observed_at_us = _observed_at(envelope, arrival)
-    found += _judge_time(envelope, observed_at_us)
+    found += _judge_time(envelope, observed_at_us, arrival)
     if found or contract is None or envelope.time_us is None:
-        identity = _identity(envelope)
+        identity = _identity(document)
         return Rejected(raw, arrival, tuple(dict.fromkeys(found)), identity)
-    if envelope.extra:
+    if envelope.extra or (
+        envelope.observed_at_us is not None and envelope.import_id is None
+    ):
         tags.add(Tag.EXTRA_ATTRIBUTE)
     key = str(envelope.subject)
     if not key.isascii():
         tags.add(Tag.NON_ASCII_KEY)
+    if is_finer_than_microseconds(document["time"]):
+        tags.add(Tag.TIME_TRUNCATED)
     lateness_us = catalog.lateness_us.get(contract.type, 0)
     return Accepted(
         StampedEvent(
@@ -138,36 +158,48 @@ def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejec
     )
 
 
-def _as_cloudevent(
-    parsed: Parsed, arrival: Arrival, catalog: Catalog
-) -> tuple[dict[str, Any], set[Tag]]:
+def _as_cloudevent(parsed: Parsed, catalog: Catalog) -> tuple[dict[str, Any], set[Tag]]:
     """Wrap a plain payload that a contract knows; leave everything else as it is."""
     document: dict[str, Any] = parsed.value
     tags = set(parsed.tags)
     if "specversion" in document or "type" in document:
         return document, tags
-    for event in catalog.contracts.values():
-        contract = event.contract()
-        plain = contract.plain
-        if plain is None or not {plain.id, plain.key, plain.time} <= document.keys():
-            continue
-        names = {spec.name for spec in contract.fields}
-        dropped = {plain.id, plain.time} - names
-        return {
-            "specversion": "1.0",
-            "id": document[plain.id],
-            "source": plain.source,
-            "type": contract.type,
-            "subject": document[plain.key],
-            "time": document[plain.time],
-            "dataschema": contract.schema_name(),
-            "data": {k: v for k, v in document.items() if k not in dropped},
-        }, tags | {Tag.PLAIN_PAYLOAD}
-    return document, tags
+    known = [
+        (sum(name in document for name in (plain.id, plain.key, plain.time)), contract)
+        for contract in (event.contract() for event in catalog.contracts.values())
+        if (plain := contract.plain) is not None and plain.key in document
+    ]
+    most = max((count for count, _ in known), default=0)
+    best = [contract for count, contract in known if count == most]
+    if len(best) != 1:
+        return document, tags
+    return _wrap(document, best[0]), tags | {Tag.PLAIN_PAYLOAD}
+
+
+def _wrap(document: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
+    plain = contract.plain
+    if plain is None:
+        return dict(document)
+    dropped = {plain.id, plain.key, plain.time} - contract.names
+    data = {name: value for name, value in document.items() if name not in dropped}
+    wrapped = {
+        "specversion": "1.0",
+        "source": plain.source,
+        "type": contract.type,
+        "dataschema": contract.schema_name(),
+        "data": {contract.key.name: document[plain.key], **data},
+        "subject": document[plain.key],
+    }
+    if plain.id in document:
+        identifier = document[plain.id]
+        wrapped["id"] = str(identifier) if type(identifier) is int else identifier
+    if plain.time in document:
+        wrapped["time"] = document[plain.time]
+    return wrapped
 
 
 def _judge_data(
-    envelope: Envelope, catalog: Catalog
+    document: Mapping[str, Any], envelope: Envelope, catalog: Catalog
 ) -> tuple[Contract | None, dict[str, Any], list[Violation], set[Tag]]:
     if envelope.type is None:
         return None, {}, [], set()
@@ -186,18 +218,45 @@ def _judge_data(
         reason = Reason.UNKNOWN_SCHEMA_VERSION
         return contract, {}, [violation("dataschema", reason, expected, got)], set()
     if not isinstance(envelope.data, dict):
-        wrong = violation("data", Reason.WRONG_TYPE, "a JSON object", envelope.data)
-        return contract, {}, [wrong], set()
-    tags = set()
-    lifted: Mapping[str, Any] = envelope.data
-    if version != contract.version:
-        tags.add(Tag.UPCAST)
-        lifted = contract.upcast(lifted, version)
+        return contract, {}, _not_an_object(document, envelope.data), set()
+    tags: set[Tag] = set()
     found: list[Violation] = []
-    data, has_extra = contract.check(lifted, found)
+    lifted: Mapping[str, Any] = envelope.data
+    try:
+        if version != contract.version:
+            tags.add(Tag.UPCAST)
+            lifted = contract.upcast(lifted, version)
+        data, has_extra = contract.check(lifted, found)
+        size = len(json.dumps(data))
+    except _UPCAST_ERRORS as error:
+        expected = f"a payload that version {version} describes"
+        got = f"{type(error).__name__}: {error}"
+        return (
+            contract,
+            {},
+            [violation("data", Reason.UPCAST_FAILED, expected, got)],
+            tags,
+        )
+    if size > MAX_DATA_CHARACTERS:
+        expected = f"at most {MAX_DATA_CHARACTERS} characters of canonical JSON"
+        found.append(
+            violation("data", Reason.TOO_LARGE, expected, f"{size} characters")
+        )
     if has_extra and contract.keeps_extra:
         tags.add(Tag.EXTRA_FIELD)
     return contract, data, found, tags
+
+
+def _not_an_object(document: Mapping[str, Any], data: Any) -> list[Violation]:
+    if "data" not in document:
+        if "data_base64" not in document:
+            return []
+        got = document["data_base64"]
+        return [violation("data_base64", Reason.DOUBLE_ENCODED, "data as JSON", got)]
+    if isinstance(data, str) and is_encoded_json(data):
+        expected = "a JSON object, not a text of one"
+        return [violation("data", Reason.DOUBLE_ENCODED, expected, data)]
+    return [violation("data", Reason.WRONG_TYPE, "a JSON object", data)]
 
 
 def _judge_keys(
@@ -209,7 +268,8 @@ def _judge_keys(
     key = envelope.subject
     if key is None:
         return []
-    found: list[Violation] = []
+    unsafe = unsafe_key(key)
+    found = [] if unsafe is None else [unsafe]
     if contract is not None:
         broken: list[Violation] = []
         contract.key.check(key, broken)
@@ -222,9 +282,7 @@ def _judge_keys(
             )
     if arrival.partition_key != key:
         expected = f"the partition key {arrival.partition_key[:64]!r}"
-        found.append(
-            violation("subject", Reason.PARTITION_KEY_MISMATCH, expected, key)
-        )
+        found.append(violation("subject", Reason.PARTITION_KEY_MISMATCH, expected, key))
     return found
 
 
@@ -236,18 +294,42 @@ def _observed_at(envelope: Envelope, arrival: Arrival) -> int:
     return arrival.arrived_at_us if envelope.time_us is None else envelope.time_us
 
 
-def _judge_time(envelope: Envelope, observed_at_us: int) -> list[Violation]:
+def _judge_time(
+    envelope: Envelope, observed_at_us: int, arrival: Arrival
+) -> list[Violation]:
+    """Refuse what happened after it was seen, and an import seen after it came."""
+    found: list[Violation] = []
     if envelope.time_us is None:
-        return []
+        return found
     ahead_us = envelope.time_us - observed_at_us
-    if ahead_us <= FUTURE_TOLERANCE_US:
-        return []
-    expected = "at most 5 minutes after its arrival"
-    got = f"{ahead_us / 1e6:.0f} s after"
-    return [violation("time", Reason.FROM_THE_FUTURE, expected, got)]
+    if ahead_us > FUTURE_TOLERANCE_US:
+        expected = "at most 5 minutes after it was observed"
+        got = f"{ahead_us / 1e6:.0f} s after"
+        found.append(violation("time", Reason.FROM_THE_FUTURE, expected, got))
+    ahead_us = observed_at_us - arrival.arrived_at_us
+    if ahead_us > FUTURE_TOLERANCE_US:
+        name = "time" if envelope.observed_at_us is None else "observedat"
+        expected = "at most 5 minutes after its arrival"
+        got = f"{ahead_us / 1e6:.0f} s after"
+        found.append(violation(name, Reason.FROM_THE_FUTURE, expected, got))
+    return found
 
 
-def _identity(envelope: Envelope) -> Identity | None:
-    if envelope.source is None or envelope.id is None or envelope.subject is None:
+def _read_loosely(raw: bytes) -> Mapping[str, Any]:
+    """Return what a record that is no strict JSON seems to say; only to name it."""
+    try:
+        document = json.loads(raw.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _identity(document: Mapping[str, Any]) -> Identity | None:
+    source, identifier, key = (
+        value if isinstance(value := document.get(name), str) and value.isprintable()
+        else None
+        for name in ("source", "id", "subject")
+    )  # fmt: skip
+    if source is None and identifier is None and key is None:
         return None
-    return envelope.source, envelope.id, envelope.subject
+    return source, identifier, key
