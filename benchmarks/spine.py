@@ -13,8 +13,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import Request, urlopen
@@ -22,11 +22,8 @@ from urllib.request import Request, urlopen
 import boto3
 import psutil
 from pipelines.sensor_anomaly.fleet import Plan, Sent, simulate
-from retrodict.stamps import to_text
 
 ROOT: Final = Path(__file__).parents[1]
-CALL_US: Final = 300 * 1_000_000
-STRIDE_US: Final = 6 * 3600 * 1_000_000
 HOT: Final = ("validate_records", "write_features")
 
 
@@ -58,12 +55,12 @@ def post(endpoint_url: str, path: str, **body: object) -> dict[str, Any]:
         return found
 
 
-def client(service: str, endpoint_url: str) -> Any:
+def client(service: str, state: dict[str, Any]) -> Any:
     """Return a client of the twin."""
     return boto3.client(  # type: ignore[call-overload]
         service,
-        endpoint_url=endpoint_url,
-        region_name="us-east-1",
+        endpoint_url=state["endpoint_url"],
+        region_name=state["region"],
         aws_access_key_id="twin",
         aws_secret_access_key="twin",  # noqa: S106 - the twin takes any
     )
@@ -76,30 +73,19 @@ def family_mib(pid: int) -> float:
     return sum(p.memory_info().rss for p in family) / 2**20
 
 
-def drive(state: dict[str, Any], records: Iterator[Sent]) -> tuple[int, float]:
-    """Send `records` at their virtual arrival and return number and peak MiB."""
-    endpoint_url = state["endpoint_url"]
-    kinesis = client("kinesis", endpoint_url)
+def drive(state: dict[str, Any], records: Iterable[Sent]) -> tuple[int, float]:
+    """Send `records` as fast as they are taken; return number and peak MiB."""
+    kinesis = client("kinesis", state)
     stream = state["outputs"]["IngestStreamName"]
-    sent, peak, settled_us = 0, 0.0, 0
-    for step, group in groupby(records, key=lambda r: r.arrival_us // CALL_US):
-        chunk = list(group)
-        now_us = (step + 1) * CALL_US
-        post(endpoint_url, "advance", to=to_text(now_us))
-        for start in range(0, len(chunk), 500):
-            answer = kinesis.put_records(
-                StreamName=stream,
-                Records=[
-                    {"PartitionKey": r.key, "Data": r.data}
-                    for r in chunk[start : start + 500]
-                ],
-            )
-            sent += len(answer["Records"]) - answer["FailedRecordCount"]
-        if now_us - settled_us > STRIDE_US:
-            post(endpoint_url, "idle?timeout=600")
-            settled_us = now_us
-            peak = max(peak, family_mib(state["pid"]))
-    post(endpoint_url, "idle?timeout=600")
+    waiting, sent, peak = iter(records), 0, 0.0
+    while chunk := list(islice(waiting, 500)):
+        answer = kinesis.put_records(
+            StreamName=stream,
+            Records=[{"PartitionKey": r.key, "Data": r.data} for r in chunk],
+        )
+        sent += len(chunk) - answer["FailedRecordCount"]
+        peak = max(peak, family_mib(state["pid"]))
+    post(state["endpoint_url"], "idle?timeout=600")
     return sent, max(peak, family_mib(state["pid"]))
 
 
@@ -110,8 +96,7 @@ def throughput(days: float) -> None:
     print(f"up --detach, template deployed        {time.perf_counter() - began:8.1f} s")
     try:
         state |= retrodict("status")
-        start = time.time() + 60
-        plan = Plan(days=days, start_us=int(start * 1e6))
+        plan = Plan(days=days, as_import=True)
         began = time.perf_counter()
         sent, peak = drive(state, simulate(plan))
         seconds = time.perf_counter() - began
@@ -137,9 +122,9 @@ def latency(samples: int) -> None:
     """Print how long a record put on Kinesis takes to be a feature, in real time."""
     state = retrodict("up", "--detach", "--real-time", "--port", "0")
     try:
-        outputs = retrodict("status")["outputs"]
-        kinesis = client("kinesis", state["endpoint_url"])
-        dynamodb = client("dynamodb", state["endpoint_url"])
+        state |= retrodict("status")
+        outputs = state["outputs"]
+        kinesis, dynamodb = client("kinesis", state), client("dynamodb", state)
         seconds = [
             _one(kinesis, dynamodb, outputs, number) for number in range(samples)
         ]

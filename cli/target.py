@@ -94,7 +94,7 @@ class Target:
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of `service` for this deployment."""
-        return self._session.client(  # type: ignore[call-overload]
+        return self._session.client(
             service, endpoint_url=self.endpoint_url, config=CONFIG
         )
 

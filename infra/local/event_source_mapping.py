@@ -322,6 +322,8 @@ class _ShardReader:
             return
         payload = self._payload(batch.records)
         outcome = self._around.runtime.invoke(self._settings.function_arn, payload)
+        if self._is_stopping:
+            return
         batch.invocations += 1
         self._counts.invocations += 1
         failed_from = self._failed_from(batch.records, outcome)
@@ -579,19 +581,24 @@ class EventSourceMappings:
             }
 
     def stop(self) -> None:
-        """End every reader."""
+        """Let every reader end after the invocation that runs."""
         self._stop_listening()
         with self._lock:
             self._is_stopping = True
-            readers = [
-                reader
-                for running in self._running.values()
-                for reader in running.readers.values()
-            ]
-        for reader in readers:
-            reader.stop()
-        for reader in readers:
+            for reader in self._readers():
+                reader.stop()
+
+    def join(self) -> None:
+        """Wait for the end of every reader."""
+        for reader in self._readers():
             reader.join()
+
+    def _readers(self) -> list[_ShardReader]:
+        return [
+            reader
+            for running in self._running.values()
+            for reader in running.readers.values()
+        ]
 
     def _set_start(self, running: _RunningMapping) -> None:
         """Remember where each shard that exists now is first read."""

@@ -110,10 +110,12 @@ class _Invocation:
     done: threading.Event = field(default_factory=threading.Event)
     outcome: Outcome | None = None
 
-    def finish(self, payload: bytes, *, is_error: bool) -> None:
+    def finish(self, payload: bytes, *, is_error: bool) -> Outcome:
+        """End with this outcome, unless there is one already."""
         if self.outcome is None:
             self.outcome = Outcome(payload, is_error, self.request_id)
         self.done.set()
+        return self.outcome
 
 
 class _RuntimeServer(http.server.ThreadingHTTPServer):
@@ -269,12 +271,15 @@ class _Function:
         return True
 
     def close(self) -> None:
-        sandbox, self._sandbox = self._sandbox, None
+        sandbox = self._sandbox
         if sandbox is not None:
             sandbox.close()
 
     def invoke(self, definition: LambdaFunction, payload: bytes) -> Outcome:
         with self._turn:
+            if self._runtime.is_stopping:
+                invocation = _Invocation(str(uuid.uuid4()), payload, lambda: 0)
+                return _fail(invocation, "Runtime.ExitError", "the twin stops")
             configuration = _configuration(definition)
             sandbox = self._ready(definition, configuration)
             before = self.log_path.stat().st_size
@@ -354,10 +359,10 @@ class _Function:
             )
 
 
-def _fail(invocation: _Invocation, kind: str, message: str) -> None:
+def _fail(invocation: _Invocation, kind: str, message: str) -> Outcome:
     text = f"RequestId: {invocation.request_id} Error: {message}"
     body = json.dumps({"errorType": kind, "errorMessage": text})
-    invocation.finish(body.encode(), is_error=True)
+    return invocation.finish(body.encode(), is_error=True)
 
 
 class LambdaRuntime:
@@ -384,6 +389,7 @@ class LambdaRuntime:
         self._activity = activity
         self._lock = threading.Lock()
         self._functions: dict[str, _Function] = {}
+        self.is_stopping = False
         self.log_folder = folder / "logs"
         self.log_folder.mkdir(parents=True)
 
@@ -473,7 +479,8 @@ class LambdaRuntime:
         }
 
     def stop(self) -> None:
-        """End every process."""
+        """End every process; invocations that run end with an error."""
+        self.is_stopping = True
         with self._lock:
             for function in self._functions.values():
                 function.close()
@@ -583,7 +590,7 @@ def run_functions(runtime: LambdaRuntime, invoke_later: InvokeLater) -> None:
         request_headers: Mapping[str, str],
         response_headers: dict[str, str],
     ) -> str | bytes:
-        payload = body.encode() if isinstance(body, str) else (body or b"{}")
+        payload = (body.encode() if isinstance(body, str) else body) or b"{}"
         kind = request_headers.get("x-amz-invocation-type", "RequestResponse")
         if kind == "DryRun":
             return ""

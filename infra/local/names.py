@@ -26,7 +26,7 @@ def physical_name(resource: ResourceId, *, limit: int, lower: bool = False) -> s
     Examples
     --------
     >>> physical_name(ResourceId("Shop-dev-State", "Orders1A2B"), limit=63, lower=True)
-    'shop-dev-state-orders1a2b-6mwiww3kwkkn'
+    'shop-dev-state-orders1a2b-0f52hoq4010v'
     """
     digest = int.from_bytes(hashlib.sha256(str(resource).encode()).digest())
     suffix = ""

@@ -64,10 +64,13 @@ class AsynchronousInvocations:
         self._put(_Event(function_arn, payload, self._clock.now()))
 
     def stop(self) -> None:
-        """End after the invocation that runs, if one does."""
+        """Start no more invocations."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
+
+    def join(self) -> None:
+        """Wait for the end of the invocation that runs, if one does."""
         self._thread.join()
 
     def _put(self, event: "_Event") -> None:
@@ -94,6 +97,8 @@ class AsynchronousInvocations:
 
     def _invoke(self, event: "_Event") -> None:
         outcome = self._runtime.invoke(event.function_arn, event.payload)
+        if self._is_stopping:
+            return
         event.invocations += 1
         if not outcome.is_error:
             return

@@ -193,8 +193,8 @@ class Twin:
             if due is None:
                 return
             if isinstance(self.clock, DrivenClock):
-                with self._driving:
-                    self.clock.advance_to(max(due, self.clock.now()), self._settle)
+                with self._driving:  # what it starts is waited for above
+                    self.clock.advance_to(max(due, self.clock.now()), _go_on)
             else:
                 wait = max(0.0, (due - self.clock.now()).total_seconds())
                 time.sleep(min(wait, deadline - time.perf_counter(), 0.1) + 0.001)
@@ -248,6 +248,8 @@ class Twin:
         self.mappings.stop()
         self._asynchronous.stop()
         self.functions.stop()
+        self.mappings.join()
+        self._asynchronous.join()
         self._gateway.stop()
         self.clock.stop()
         shutil.rmtree(self._folder)
@@ -264,6 +266,10 @@ class Twin:
             if status["lag_records"]
         }
         return f"these functions are behind: {behind}" if behind else "a function runs"
+
+
+def _go_on() -> None:
+    """Wait for nothing."""
 
 
 def _instant(text: str) -> datetime:

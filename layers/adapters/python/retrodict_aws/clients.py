@@ -25,7 +25,7 @@ def client(service: str) -> Any:
     AWS_ENDPOINT_URL : str
         Set by the local twin; read by botocore itself.
     """
-    return boto3.client(service, config=CONFIG)  # type: ignore[call-overload]
+    return boto3.client(service, config=CONFIG)
 
 
 def error_code(error: Exception) -> str:

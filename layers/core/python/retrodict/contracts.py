@@ -616,7 +616,7 @@ class Event:
     Examples
     --------
     >>> class Order(Event, type="shop.order", version=2,
-    ...             upcasts_from={1: lambda data: {**data, "amount": data["cents"] / 100}},
+    ...             upcasts_from={1: lambda old: {**old, "amount": old["cents"] / 100}},
     ...             extra="tag"):
     ...     store: Key[str]
     ...     amount: float
@@ -666,8 +666,8 @@ class Event:
         if len(keys) != 1:
             raise ContractDefinitionError(
                 f"{name}: expected exactly one Key field, got "
-                f"{[ref.name for ref in keys]}: annotate the field that names the entity "
-                "as Key[str]"
+                f"{[ref.name for ref in keys]}: annotate the field that names the "
+                "entity as Key[str]"
             )
         for ref in fields:
             setattr(cls, ref.name, ref)
@@ -705,8 +705,8 @@ def _read_fields(cls: type[Event]) -> tuple[FieldRef, ...]:
             continue
         if not _NAME.fullmatch(name) or hasattr(Event, name):
             raise ContractDefinitionError(
-                f"{cls.__name__}.{name}: a field needs another name, of letters, digits "
-                "and underscores, that Event does not use itself"
+                f"{cls.__name__}.{name}: a field needs another name, of letters, "
+                "digits and underscores, that Event does not use itself"
             )
         given = cls.__dict__.get(name, _ABSENT)
         options = given if isinstance(given, Options) else Options(default=given)

@@ -125,27 +125,27 @@ class Statistic(Expression):
         Unit of the result as UCUM writes it, or None where the field has none.
     """
 
-    def __init__(self, name: str, field: FieldRef, window: Window) -> None:
-        _numeric(field, name)
+    def __init__(self, name: str, field: object, window: Window) -> None:
         self.name = name
-        self.field = field
+        self.field = _numeric(field, name)
         self.window = window
-        self.unit: str | None = "{event}" if name == "count" else field.unit
+        self.unit: str | None = "{event}" if name == "count" else self.field.unit
 
     def describe(self) -> str:
         """Return statistic, field and window as text."""
         return f"{self.name}({self.field.describe()}, {self.window.describe()})"
 
 
-def _numeric(field: FieldRef, use: str) -> None:
+def _numeric(field: object, use: str) -> FieldRef:
     if not isinstance(field, FieldRef) or field.type not in _NUMBERS:
         raise FeatureDefinitionError(
             f"{use}() needs a number field of an event, such as Reading.value; got "
             f"{field!r}"
         )
+    return field
 
 
-def count(field: FieldRef, window: Window) -> Statistic:
+def count(field: object, window: Window) -> Statistic:
     """Count the events in `window` whose `field` is not null; 0 when empty.
 
     Examples
@@ -157,7 +157,7 @@ def count(field: FieldRef, window: Window) -> Statistic:
     return Statistic("count", field, window)
 
 
-def mean(field: FieldRef, window: Window) -> Statistic:
+def mean(field: object, window: Window) -> Statistic:
     """Average `field` over `window`: `statistics.mean`; null when empty.
 
     Examples
@@ -169,7 +169,7 @@ def mean(field: FieldRef, window: Window) -> Statistic:
     return Statistic("mean", field, window)
 
 
-def std(field: FieldRef, window: Window) -> Statistic:
+def std(field: object, window: Window) -> Statistic:
     """Spread of `field` over `window`: `statistics.std`; null for fewer than two.
 
     Examples
@@ -181,7 +181,7 @@ def std(field: FieldRef, window: Window) -> Statistic:
     return Statistic("std", field, window)
 
 
-def minimum(field: FieldRef, window: Window) -> Statistic:
+def minimum(field: object, window: Window) -> Statistic:
     """Smallest `field` in `window`; null when empty.
 
     Examples
@@ -193,7 +193,7 @@ def minimum(field: FieldRef, window: Window) -> Statistic:
     return Statistic("min", field, window)
 
 
-def maximum(field: FieldRef, window: Window) -> Statistic:
+def maximum(field: object, window: Window) -> Statistic:
     """Largest `field` in `window`; null when empty.
 
     Examples
@@ -205,7 +205,7 @@ def maximum(field: FieldRef, window: Window) -> Statistic:
     return Statistic("max", field, window)
 
 
-def last_value(field: FieldRef, window: Window) -> Statistic:
+def last_value(field: object, window: Window) -> Statistic:
     """Latest `field` in `window` that is not null; null when empty.
 
     Examples
@@ -217,7 +217,7 @@ def last_value(field: FieldRef, window: Window) -> Statistic:
     return Statistic("last", field, window)
 
 
-def difference(field: FieldRef, lag: int = 1) -> Statistic:
+def difference(field: object, lag: int = 1) -> Statistic:
     """Return the latest `field` minus that of `lag` events before; null when fewer.
 
     Examples

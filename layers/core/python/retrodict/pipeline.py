@@ -7,7 +7,6 @@ to the name ``pipeline``. Adding one is copying a folder.
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from retrodict.contracts import Event
@@ -16,7 +15,6 @@ from retrodict.features import FeatureSet
 from retrodict.validation import Catalog
 
 
-@dataclass(frozen=True)
 class Pipeline:
     """A name and the feature sets that carry it.
 
@@ -26,10 +24,21 @@ class Pipeline:
         Name of the package, part of the key of every online item.
     features
         One feature set for each event type that the pipeline reads.
+
+    Raises
+    ------
+    PipelineDefinitionError
+        A member of `features` is no class decorated with ``@features``.
     """
 
-    name: str
-    features: Sequence[FeatureSet]
+    def __init__(self, name: str, *, features: Sequence[object]) -> None:
+        self.name = name
+        self.features = tuple(f for f in features if isinstance(f, FeatureSet))
+        if not features or len(self.features) != len(features):
+            raise PipelineDefinitionError(
+                f"pipeline {name!r}: features must be classes decorated with @features, "
+                f"got {[*features]!r}"
+            )
 
     @property
     def events(self) -> tuple[type[Event], ...]:

@@ -5,10 +5,12 @@ quarantine it with its bytes: nothing is dropped here.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,8 +22,15 @@ MAX_PARTITION_KEY: Final = 256
 NO_KEY: Final = "?"
 """Partition key of a row that names no entity; it will be quarantined."""
 
-_INTEGER: Final = re.compile(r"[+-]?\d{1,20}")
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+SURPLUS: Final = "surplus_cells"
+"""Field that cells beyond the last column travel in, for the validator to refuse."""
+
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NAIVE: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)?"
+)
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -54,7 +63,8 @@ class RowMapping:
     Attributes
     ----------
     columns
-        Column of each field, of ``time`` and of ``id``; by default of the same name.
+        Column of each field, of ``time`` and of ``id``, by default of the same name;
+        perhaps of ``observedat``. Columns that nobody names are left out.
     constants
         Fields that are the same in every row.
     source
@@ -108,9 +118,13 @@ class RowMapping:
                 continue
             data[spec.name] = _typed(cell, spec)
         key = data.get(contract.key.name)
+        if None in row:
+            # What csv.DictReader calls cells for which there is no column.
+            data[SURPLUS] = row[None]  # type: ignore[index]
+        named = self._cell(row, "id")
         event = {
             "specversion": "1.0",
-            "id": str(self._cell(row, "id") or number),
+            "id": str(number) if named is None or named == "" else str(named),
             "source": self.source,
             "type": contract.type,
             "subject": key,
@@ -119,8 +133,11 @@ class RowMapping:
             "importid": self.source,
             "data": data,
         }
-        text = json.dumps(event, separators=(",", ":"), default=str)
-        if isinstance(key, str) and 0 < len(key) <= MAX_PARTITION_KEY:
+        if "observedat" in self.columns:
+            observed = self._cell(row, "observedat")
+            event["observedat"] = _time(observed, self._zone())
+        text = json.dumps(event, separators=(",", ":"), default=_as_text)
+        if isinstance(key, str) and _is_partition_key(key):
             return key, text.encode()
         return NO_KEY, text.encode()
 
@@ -133,11 +150,23 @@ class RowMapping:
         return row.get(self.columns.get(name, name))
 
 
+def _is_partition_key(key: str) -> bool:
+    return 0 < len(key) <= MAX_PARTITION_KEY and key.isprintable()
+
+
+def _as_text(cell: object) -> object:
+    """Return a cell that JSON has no form for; never as what a field would take."""
+    if isinstance(cell, date):
+        return cell.isoformat()
+    return {type(cell).__name__: repr(cell)}
+
+
 def _typed(cell: object, spec: FieldRef) -> object:
-    """Return text as the number or boolean it clearly is, all else as it is."""
+    """Return a cell as the type of its field where that is clear, else as it is."""
+    if isinstance(cell, Decimal):
+        cell = str(cell)
     if spec.type is str:
-        is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
-        return str(cell) if is_number else cell
+        return str(cell) if type(cell) is int else cell
     if not isinstance(cell, str):
         return cell
     text = cell.strip()
@@ -145,13 +174,22 @@ def _typed(cell: object, spec: FieldRef) -> object:
         return _BOOLEANS.get(text.lower(), cell)
     if spec.type is int:
         return int(text) if _INTEGER.fullmatch(text) else cell
-    return float(text) if _NUMBER.fullmatch(text) else cell
+    if not _NUMBER.fullmatch(text):
+        return cell
+    number = float(text)
+    return number if math.isfinite(number) else cell
 
 
 def _time(cell: object, zone: ZoneInfo) -> object:
-    """Return a time as RFC 3339; what is no time as it is."""
+    """Return a time without a zone as RFC 3339 in UTC, anything else as it is.
+
+    A local time that a change of clocks skips or repeats stays as it is: it names no
+    instant, or two.
+    """
     moment = cell
     if isinstance(cell, str):
+        if not _NAIVE.fullmatch(cell.strip()):
+            return cell
         try:
             moment = datetime.fromisoformat(cell.strip())
         except ValueError:
@@ -161,5 +199,8 @@ def _time(cell: object, zone: ZoneInfo) -> object:
     if not isinstance(moment, datetime):
         return cell
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=zone)
-    return to_text(from_datetime(moment))
+        first, second = (moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+        if first.utcoffset() != second.utcoffset():
+            return cell
+        moment = first
+    return to_text(from_datetime(moment.astimezone(UTC)))

@@ -124,7 +124,7 @@ def parse(raw: bytes) -> Parsed | tuple[Violation, ...]:
         found.append(_broken(Reason.TRAILING_DATA, "one document a record", rest))
     if not isinstance(value, dict):
         found.append(_not_an_object(value))
-    elif raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         found.append(_too_deep(raw))
     elif "\\" in text or _SUSPICIOUS.search(text):
         _look_at_texts(value, found, tags)
@@ -143,7 +143,7 @@ def is_encoded_json(text: str) -> bool:
     >>> is_encoded_json("eyJhIj*broken base64"), is_encoded_json("hall-1")
     (True, False)
     """
-    text = text.strip()
+    text = text.strip(_WHITE)
     if text.startswith(("{", "[", *_ENCODED_START)):
         return True
     if not _BASE64.fullmatch(text) or len(text) % 4 == 1 or text.isdigit():
@@ -220,7 +220,7 @@ def _too_deep(raw: bytes) -> Violation:
 def _depth(value: Any) -> int:
     """Return how deep containers nest, without recursion."""
     depth = 0
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     while level and depth <= MAX_DEPTH:
         depth += 1
         inner: list[Any] = []
@@ -357,11 +357,11 @@ def _closer(found: list[Violation], tags: set[Tag]) -> json.JSONDecoder:
 
 
 def fold_name(name: str) -> str:
-    """Return what keys have in common that a reader could take for one another.
+    r"""Return what keys have in common that a reader could take for one another.
 
     Examples
     --------
-    >>> fold_name("E\\u0301tat") == fold_name("\\u00e9tat")
+    >>> fold_name("E\u0301tat") == fold_name("\u00e9tat")
     True
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -198,7 +198,7 @@ def _wrap(document: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
     return wrapped
 
 
-def _judge_data(
+def _judge_data(  # noqa: PLR0911 - one answer a step that fails
     document: Mapping[str, Any], envelope: Envelope, catalog: Catalog
 ) -> tuple[Contract | None, dict[str, Any], list[Violation], set[Tag]]:
     if envelope.type is None:
@@ -227,17 +227,13 @@ def _judge_data(
             tags.add(Tag.UPCAST)
             lifted = contract.upcast(lifted, version)
         data, has_extra = contract.check(lifted, found)
-        size = len(json.dumps(data))
+        size = len(json.dumps(data, allow_nan=False))
     except _UPCAST_ERRORS as error:
         expected = f"a payload that version {version} describes"
         got = f"{type(error).__name__}: {error}"
-        return (
-            contract,
-            {},
-            [violation("data", Reason.UPCAST_FAILED, expected, got)],
-            tags,
-        )
-    if size > MAX_DATA_CHARACTERS:
+        found = [violation("data", Reason.UPCAST_FAILED, expected, got)]
+        return contract, {}, found, tags
+    if not found and size > MAX_DATA_CHARACTERS:
         expected = f"at most {MAX_DATA_CHARACTERS} characters of canonical JSON"
         found.append(
             violation("data", Reason.TOO_LARGE, expected, f"{size} characters")

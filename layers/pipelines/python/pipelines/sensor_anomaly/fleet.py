@@ -46,6 +46,8 @@ class Plan:
         Time between two readings of a sensor, seconds.
     days
         Length of the series, days.
+    as_import
+        Whether each record declares when it arrived, so that it may be sent faster.
     late, duplicate, disorder, conflicting, broken
         Share of the readings that this happens to.
     faults_a_sensor
@@ -69,6 +71,7 @@ class Plan:
     drift_day: float = 5.0
     drifting: float = 0.3
     drift: float = 4.0
+    as_import: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -120,9 +123,8 @@ def simulate(plan: Plan) -> Iterator[Sent]:
         for number in range(plan.sensors)
     ]
     for number, sent in enumerate(heapq.merge(*streams)):
-        yield Sent(
-            sent.arrival_us, number, sent.key, sent.data, sent.kind, sent.is_anomaly
-        )
+        data = _imported(sent) if plan.as_import else sent.data
+        yield Sent(sent.arrival_us, number, sent.key, data, sent.kind, sent.is_anomaly)
 
 
 def _sensor(plan: Plan, key: str, random: Random) -> Iterator[Sent]:
@@ -183,6 +185,11 @@ def _sendings(  # noqa: PLR0913, PLR0917 - the whole circumstance of one reading
         other = _event(key, reading, time_us, value + 1)
         again_us = arrival_us + random.randrange(1, 30 * SECOND_US)
         yield Sent(again_us, number + 2, key, other, Kind.CONFLICTING, is_anomaly)
+
+
+def _imported(sent: Sent) -> bytes:
+    declared = f'{{"importid":"fleet","observedat":"{to_text(sent.arrival_us)}",'
+    return sent.data.replace(b'{"specversion"', declared.encode() + b'"specversion"', 1)
 
 
 def _event(key: str, reading: int, time_us: int, value: float) -> bytes:
