@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test format lint types tests synth fix lock layers deploy bench clean
+.PHONY: help setup test format lint types tests synth fix lock contracts layers deploy bench clean
 SHELL := /bin/bash -o pipefail
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # A Python of 3.11 or newer; `make PYTHON=/path/to/python` chooses another.
@@ -47,12 +47,15 @@ fix: setup ## what a machine can fix
 lock: setup ## resolve requirements.txt again
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements.txt -o requirements.lock
 
+contracts: setup ## publish the pipelines' contracts under events/
+	python -m cli.publish
+
 layers: setup ## the layers' third-party packages, for Lambda; no Docker
 	python -m infra.build_layers
 
 deploy: layers ## deploy one environment: make deploy ENV=dev
 	npm ci
-	npx cdk deploy --app "python app.py" "Retrodict-$(ENV)/*" 'Retrodict-$(ENV)-*' '$(ENV)/*'
+	npx cdk deploy "Retrodict-$(ENV)/*"
 
 bench: setup ## what one machine carries: start, latency, throughput, imports
 	python benchmarks/spine.py

@@ -41,7 +41,8 @@ class Lenient(
 
 
 CATALOG = Catalog(
-    {"sensor.reading": Reading, "test.lenient": Lenient}, {"sensor.reading": 600_000_000}
+    {"sensor.reading": Reading, "test.lenient": Lenient},
+    {"sensor.reading": 600_000_000},
 )
 GOOD = {
     "specversion": "1.0",
@@ -55,11 +56,14 @@ GOOD = {
 }
 GOOD_RAW = json.dumps(GOOD).encode()
 
+printable = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -112,7 +116,9 @@ def test_any_payload_of_any_version_has_a_verdict(
 
 
 @given(
-    st.dictionaries(st.sampled_from(["id", "key", "at", "size"]), values | st.just("s-1"))
+    st.dictionaries(
+        st.sampled_from(["id", "key", "at", "size"]), values | st.just("s-1")
+    )
 )
 def test_any_plain_payload_has_a_verdict(payload: dict[str, Any]) -> None:
     judge(json.dumps(payload).encode())
@@ -130,8 +136,12 @@ def test_a_record_that_was_cut_is_rejected(length: int) -> None:
 
 
 @given(values)
-def test_what_the_strict_reader_takes_the_standard_one_reads_the_same(value: Any) -> None:
-    raw = json.dumps({"value": value}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+def test_what_the_strict_reader_takes_the_standard_one_reads_the_same(
+    value: Any,
+) -> None:
+    raw = json.dumps({"value": value}, ensure_ascii=False).encode(
+        "utf-8", "surrogatepass"
+    )
 
     parsed = parse(raw)
 
@@ -141,14 +151,16 @@ def test_what_the_strict_reader_takes_the_standard_one_reads_the_same(value: Any
 
 @given(
     st.floats(-40, 125),
-    st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=64),
+    st.none() | st.text(printable, max_size=64),
     st.integers(NOON_US - 10**13, NOON_US),
 )  # fmt: skip
 def test_every_event_that_keeps_its_contract_is_accepted_exactly(
     value: float, site: str | None, time_us: int
 ) -> None:
     data = {"sensor_id": "s-1", "value": value, "site": site}
-    verdict = judge(json.dumps({**GOOD, "time": to_text(time_us), "data": data}).encode())
+    verdict = judge(
+        json.dumps({**GOOD, "time": to_text(time_us), "data": data}).encode()
+    )
 
     assert isinstance(verdict, Accepted)
     assert verdict.event.data == data
@@ -157,7 +169,9 @@ def test_every_event_that_keeps_its_contract_is_accepted_exactly(
 
 @given(st.randoms(use_true_random=False), st.booleans(), st.booleans())
 def test_the_spelling_of_an_event_does_not_change_its_digest(
-    random: Any, indented: bool, escaped: bool  # noqa: FBT001 - drawn
+    random: Any,
+    indented: bool,  # noqa: FBT001 - drawn
+    escaped: bool,  # noqa: FBT001 - drawn
 ) -> None:
     items, fields = list(GOOD.items()), list(GOOD["data"].items())  # type: ignore[attr-defined]
     random.shuffle(items)
@@ -172,7 +186,9 @@ cells = scalars | st.binary(max_size=5) | st.dates() | st.datetimes() | st.decim
 
 
 @given(
-    st.dictionaries(st.sampled_from(["time", "value", "sensor_id", "site", "id"]), cells)
+    st.dictionaries(
+        st.sampled_from(["time", "value", "sensor_id", "site", "id"]), cells
+    )
 )
 def test_any_row_becomes_a_record_that_has_a_verdict(row: dict[str, object]) -> None:
     key, raw = RowMapping(Reading, {}, {}, "urn:file").to_cloudevent(row, 1)
@@ -187,7 +203,23 @@ PATTERNS = [
     for name, value in vars(module).items()
     if isinstance(value, re.Pattern)
 ]
-TEMPTING = ["a", "-", " ", "0", "1", '"', "\\", "[", "(", ".", "a.", "0-", "=", "/v1", "eyJ"]
+TEMPTING = [
+    "a",
+    "-",
+    " ",
+    "0",
+    "1",
+    '"',
+    "\\",
+    "[",
+    "(",
+    ".",
+    "a.",
+    "0-",
+    "=",
+    "/v1",
+    "eyJ",
+]
 
 
 @pytest.mark.parametrize(("name", "pattern"), PATTERNS, ids=[n for n, _ in PATTERNS])
@@ -198,22 +230,27 @@ def test_no_pattern_takes_more_than_its_share_of_time(
         subject: Any = text * (size // len(text)) + "\n!"
         if isinstance(pattern.pattern, bytes):
             subject = subject.encode()
-        return min(seconds(lambda: (pattern.search(subject), pattern.fullmatch(subject))) for _ in range(3))
+        return min(
+            seconds(lambda: (pattern.search(subject), pattern.fullmatch(subject)))
+            for _ in range(3)
+        )
 
     for text in TEMPTING:
-        # A quadratic pattern takes some 64 times as long on 8 times the text; the
-        # grace swallows what a busy machine adds to microseconds.
+        # Processor time, not the clock's: a quadratic pattern takes some 64 times as
+        # long on 8 times the text, a linear one 8; the grace is for microseconds.
         assert work(16_000, text) <= 24 * work(2_000, text) + 0.005
 
 
 def seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     call()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
-@pytest.mark.parametrize("text", ['"', '\\"', "[", '{"a":', '[{"a":"', "eyJ", "1", "é", " "])
-def test_a_megabyte_of_anything_is_judged_soon(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ['"', '\\"', "[", '{"a":', '[{"a":"', "eyJ", "1", "é", " "]
+)
+def test_a_megabyte_of_anything_has_a_verdict(text: str) -> None:
     raw = (text * (1_000_000 // len(text.encode()))).encode()
 
-    assert seconds(lambda: judge(raw)) < 10
+    assert isinstance(judge(raw), Rejected)

@@ -3,6 +3,7 @@
 The number of a case is its number in the catalogue of bad inputs that this project
 was given; Q is a quarantine, A an acceptance, T an acceptance with a tag.
 """
+# ruff: noqa: E501 - one case a line
 
 import base64
 import gzip

@@ -1,11 +1,19 @@
-"""A contract says what it means once, and an impossible one is refused in a sentence."""
+"""A contract is said once, and an impossible one is refused in a sentence."""
 
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Optional
 
 import pytest
-from retrodict.contracts import Event, Key, PlainPayload, example, field, published
+from retrodict.contracts import (
+    Event,
+    FieldRef,
+    Key,
+    PlainPayload,
+    example,
+    field,
+    published,
+)
 from retrodict.errors import ContractDefinitionError
 from retrodict.expressions import Expression
 from retrodict.reasons import Violation
@@ -116,6 +124,7 @@ def test_a_field_is_an_operand_that_knows_its_event() -> None:
     ref: Any = Everything.real
 
     assert isinstance(ref, Expression)
+    assert isinstance(ref, FieldRef)
     assert (ref.event, ref.name, ref.type, ref.unit) == (
         Everything,
         "real",
@@ -160,7 +169,7 @@ def test_the_schema_says_what_the_checks_do() -> None:
     properties = schema["properties"]
 
     assert schema["$id"] == "test.everything/v3"
-    assert schema["required"] == [name for name in GOOD]
+    assert schema["required"] == list(GOOD)
     assert schema["additionalProperties"] is False
     assert properties["whole"] == {
         "type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 10,

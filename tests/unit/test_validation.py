@@ -35,7 +35,10 @@ DOCUMENT: dict[str, Any] = {
 
 
 def judge(
-    document: dict[str, Any], *, arrived_at_us: int = NOON_US, catalog: Catalog = CATALOG
+    document: dict[str, Any],
+    *,
+    arrived_at_us: int = NOON_US,
+    catalog: Catalog = CATALOG,
 ) -> Accepted | Rejected:
     arrival = Arrival(place(7), document.get("subject", "?"), arrived_at_us)
     return validate(json.dumps(document).encode(), arrival, catalog)
@@ -97,7 +100,8 @@ def test_another_payload_is_another_digest(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("after_us", "late"), [(0, False), (60 * SECOND_US, False), (60 * SECOND_US + 1, True)]
+    ("after_us", "late"),
+    [(0, False), (60 * SECOND_US, False), (60 * SECOND_US + 1, True)],
 )
 def test_an_event_is_late_beyond_the_lateness_of_its_type(
     after_us: int, *, late: bool
@@ -131,7 +135,9 @@ def test_an_import_cannot_have_been_observed_after_it_came() -> None:
 
 
 def test_unknown_attributes_are_dropped_with_a_tag() -> None:
-    event = accepted({**DOCUMENT, "traceparent": "00-1", "position": "mine", "late": True})
+    event = accepted(
+        {**DOCUMENT, "traceparent": "00-1", "position": "mine", "late": True}
+    )
 
     assert event.tags == ("extra_attribute",)
     assert event.position == place(7)
@@ -203,7 +209,9 @@ def test_a_reject_is_named_as_far_as_it_can_be() -> None:
 
 
 def test_what_was_got_is_cut_short_and_printable() -> None:
-    found = violation("value", Reason.WRONG_TYPE, "a number", "\n\u202e\x1b" + "x" * 10_000)
+    found = violation(
+        "value", Reason.WRONG_TYPE, "a number", "\n\u202e\x1b" + "x" * 10_000
+    )
 
     assert len(found.got) <= GOT_CHARACTERS
     assert found.got.isascii()
@@ -250,7 +258,9 @@ def test_a_stamped_event_comes_back_from_the_wire() -> None:
     assert StampedEvent.from_wire(wire) == event
 
 
-@pytest.mark.parametrize("name", sorted(reading(1.0).to_wire().keys() - {"specversion"}))
+@pytest.mark.parametrize(
+    "name", sorted(reading(1.0).to_wire().keys() - {"specversion"})
+)
 def test_a_wire_event_without_an_attribute_is_refused(name: str) -> None:
     wire = reading(1.0).to_wire()
     del wire[name]

@@ -45,7 +45,7 @@ _UNSAFE_KEY: Final = re.compile(
     r"|[/\\=]|\.\.|%2[ef]|%5c|__HIVE_DEFAULT_PARTITION__|^\s|\s\Z|^\.\Z|^soap\Z",
     re.IGNORECASE,
 )
-_SCHEMA: Final = re.compile(r"([^/]+)/v([1-9][0-9]{0,5})")
+_SCHEMA: Final = re.compile(r"([^/]{1,128})/v([1-9][0-9]{0,5})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,8 @@ class Pipeline:
         self.features = tuple(f for f in features if isinstance(f, FeatureSet))
         if not features or len(self.features) != len(features):
             raise PipelineDefinitionError(
-                f"pipeline {name!r}: features must be classes decorated with @features, "
-                f"got {[*features]!r}"
+                f"pipeline {name!r}: expected classes decorated with @features, got "
+                f"{[*features]!r}"
             )
 
     @property
