@@ -10,9 +10,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from retrodict.contracts import Event, Key, field
 from retrodict.errors import StoreUnavailableError, StreamUnavailableError
 from retrodict.online import plan, project
 from retrodict.ports import KeyedBatch, OnlineItem
+from retrodict.validation import Catalog
 from retrodict_aws.kinesis_batch import DeliveredRecord, again_from, delivered
 from retrodict_aws.kinesis_event_stream import encode
 
@@ -120,6 +122,27 @@ def test_what_a_stream_refuses_is_asked_for_again_from_its_first_record(
     answer = handler.lambda_handler(event, Context())
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": "7"}]}
+
+
+@of("validate_records")
+def test_a_reject_comes_in_by_redrive_once_its_contract_is_mended(
+    handler: ModuleType,
+) -> None:
+    class Mended(Event, type="sensor.reading", version=1):
+        sensor_id: Key[str] = field(pattern=r"[a-z0-9-]{1,64}")
+        value: float = field(ge=-40, le=500, unit="Cel")
+
+    stream, quarantine = FakeEventStream(), FakeQuarantine()
+    handler.handle([record(raw(200.0, id="hot"), 1)], stream, quarantine)
+    (document,) = quarantine.read()
+    handler.load_catalog = lambda: Catalog({"sensor.reading": Mended})
+
+    again = record(base64.b64decode(document["bytes_base64"]), 2)
+    counts = handler.handle([again], stream, quarantine)
+
+    assert document["codes"] == ["out_of_range"]
+    assert counts == {"AcceptedRecords": 1, "RejectedRecords": 0}
+    assert [e.id for b in stream.batches for e in b.events] == ["hot"]
 
 
 @of("write_features")
