@@ -31,7 +31,8 @@ lint: setup
 
 types: setup
 	mypy layers/core/python/retrodict layers/adapters/python/retrodict_aws layers/pipelines/python/pipelines
-	mypy infra cli
+	mypy infra cli benchmarks
+	mypy tests
 	for f in functions/*/; do mypy $$f || exit 1; done
 
 tests: setup

@@ -57,7 +57,7 @@ def post(endpoint_url: str, path: str, **body: object) -> dict[str, Any]:
 
 def client(service: str, state: dict[str, Any]) -> Any:
     """Return a client of the twin."""
-    return boto3.client(  # type: ignore[call-overload]
+    return boto3.client(
         service,
         endpoint_url=state["endpoint_url"],
         region_name=state["region"],
@@ -70,7 +70,7 @@ def family_mib(pid: int) -> float:
     """Return what the twin and its functions hold now, MiB."""
     process = psutil.Process(pid)
     family = [process, *process.children(recursive=True)]
-    return sum(p.memory_info().rss for p in family) / 2**20
+    return float(sum(p.memory_info().rss for p in family) / 2**20)
 
 
 def drive(state: dict[str, Any], records: Iterable[Sent]) -> tuple[int, float]:
@@ -113,7 +113,7 @@ def throughput(days: float) -> None:
         print(f"  items {rebuilt['items']}, equal {rebuilt['equal']}")
         print(f"  digest of the log   {rebuilt['log_digest']}")
         print(f"  digest of the store {rebuilt['store_digest']}")
-        print(f"  quarantined {len(rejected)}")  # type: ignore[arg-type]
+        print(f"  quarantined {len(rejected)}")
     finally:
         retrodict("down")
 

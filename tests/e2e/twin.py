@@ -50,7 +50,7 @@ def running(cwd: Path, *options: str) -> Iterator[dict[str, Any]]:
 
 def client(service: str, twin: dict[str, Any]) -> Any:
     """Return a boto3 client of the twin."""
-    return boto3.client(  # type: ignore[call-overload]
+    return boto3.client(
         service,
         endpoint_url=twin["endpoint_url"],
         region_name=twin["region"],

@@ -18,6 +18,7 @@ from retrodict.envelope import StampedEvent
 from retrodict.features import (
     count,
     difference,
+    feature_set,
     features,
     last,
     last_value,
@@ -54,6 +55,8 @@ class Small:
     deviation = Reading.value - mean_2m
     ratio = 2 * mean_3 / (mean_2m - 1)
 
+
+SMALL = feature_set(Small)
 
 floats = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -102,8 +105,8 @@ def oracle_std(values: Sequence[float]) -> float | None:
     n = len(values)
     if n < 2:
         return None
-    squares = n * sum(Fraction(v) ** 2 for v in values)
-    spread = exactly(squares - sum(map(Fraction, values)) ** 2)
+    squares = n * sum((Fraction(v) ** 2 for v in values), Fraction())
+    spread = exactly(squares - sum(map(Fraction, values), Fraction()) ** 2)
     return None if spread is None else sqrt(spread / (n * (n - 1)))
 
 
@@ -111,7 +114,7 @@ def oracle(known: list[StampedEvent], time_us: int) -> dict[str, float | None]:
     """Compute every feature at `time_us` from the applied events, by definition."""
     ordered = sorted(known, key=lambda e: (e.time_us, e.source, e.id))
     past = [
-        (e.time_us, float(e.data["value"]) + 0.0)  # type: ignore[arg-type]
+        (e.time_us, float(e.data["value"]) + 0.0)
         for e in ordered
         if e.time_us <= time_us
     ]
@@ -175,7 +178,7 @@ def reference(events: list[StampedEvent]) -> list[tuple[Outcome, list[StampedEve
 def test_what_is_served_with_each_event_is_what_the_definition_says(
     events: list[StampedEvent],
 ) -> None:
-    _, folded = KeyState(Small).fold(events, emit=True)
+    _, folded = KeyState(SMALL).fold(events, emit=True)
 
     for one, (outcome, applied) in zip(folded, reference(events), strict=True):
         assert one.outcome is outcome
@@ -188,7 +191,7 @@ def test_what_is_served_with_each_event_is_what_the_definition_says(
 def test_the_current_features_are_those_of_the_newest_applied_event(
     events: list[StampedEvent],
 ) -> None:
-    state, _ = KeyState(Small).fold(events)
+    state, _ = KeyState(SMALL).fold(events)
     applied = reference(events)[-1][1] if events else []
 
     if applied:
@@ -202,14 +205,14 @@ def test_the_current_features_are_those_of_the_newest_applied_event(
 def test_batch_cuts_redelivery_and_the_codec_change_nothing(
     events: list[StampedEvent], random: Random
 ) -> None:
-    whole, expected = KeyState(Small).fold(events, emit=True)
+    whole, expected = KeyState(SMALL).fold(events, emit=True)
 
     blob: bytes | None = None
     served: dict[str, Folded] = {}
     start = 0
     while start < len(events):
         end = random.randint(start + 1, len(events))
-        state, folded = KeyState.decode(Small, blob).fold(events[start:end], emit=True)
+        state, folded = KeyState.decode(SMALL, blob).fold(events[start:end], emit=True)
         for one in folded:
             served.setdefault(one.event.position, one)
         blob = state.encode()
@@ -235,8 +238,8 @@ def test_the_order_of_arrival_of_events_within_reach_changes_nothing(
     shuffled = near[:]
     random.shuffle(shuffled)
 
-    one, _ = KeyState(Small).fold(_in_this_order(near))
-    other, _ = KeyState(Small).fold(_in_this_order(shuffled))
+    one, _ = KeyState(SMALL).fold(_in_this_order(near))
+    other, _ = KeyState(SMALL).fold(_in_this_order(shuffled))
 
     assert (one.entries, one.features) == (other.entries, other.features)
 
@@ -246,7 +249,7 @@ def test_the_order_of_arrival_of_events_within_reach_changes_nothing(
 def test_delivering_everything_again_changes_nothing(
     events: list[StampedEvent],
 ) -> None:
-    once, _ = KeyState(Small).fold(events)
+    once, _ = KeyState(SMALL).fold(events)
     twice, folded = once.fold(events)
 
     assert twice == once
@@ -256,9 +259,9 @@ def test_delivering_everything_again_changes_nothing(
 @settings(max_examples=200, deadline=None)
 @given(arrivals())
 def test_a_state_survives_its_codec_byte_for_byte(events: list[StampedEvent]) -> None:
-    state, _ = KeyState(Small).fold(events)
+    state, _ = KeyState(SMALL).fold(events)
 
-    again = KeyState.decode(Small, state.encode())
+    again = KeyState.decode(SMALL, state.encode())
 
     assert again == state
     assert again.encode() == state.encode()
@@ -266,7 +269,9 @@ def test_a_state_survives_its_codec_byte_for_byte(events: list[StampedEvent]) ->
 
 @given(st.lists(floats, min_size=1, max_size=30))
 def test_a_sum_is_the_correctly_rounded_exact_sum(values: list[float]) -> None:
-    assert statistics.exact_sum(values) == exactly(sum(map(Fraction, values)))
+    assert statistics.exact_sum(values) == exactly(
+        sum(map(Fraction, values), Fraction())
+    )
     with suppress(OverflowError):
         assert statistics.exact_sum(values) == fsum(values)
 

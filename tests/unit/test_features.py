@@ -5,7 +5,7 @@ from pipelines.sensor_anomaly.contract import Reading
 from retrodict.contracts import Event, Key, field
 from retrodict.errors import FeatureDefinitionError
 from retrodict.expressions import Constant
-from retrodict.features import count, difference, features, last, mean, std
+from retrodict.features import count, difference, feature_set, features, last, mean, std
 from retrodict.state import KeyState
 
 from tests.events import reading
@@ -28,8 +28,11 @@ class Sensor:
     deviation = Reading.value - mean_10m
 
 
+SENSOR = feature_set(Sensor)
+
+
 def test_a_window_ends_at_and_includes_the_current_event() -> None:
-    state, _ = KeyState(Sensor).fold(
+    state, _ = KeyState(SENSOR).fold(
         [
             reading(1.0, at_s=0, id="1", number=1),
             reading(2.0, at_s=600, id="2", number=2),
@@ -46,7 +49,7 @@ def test_a_window_ends_at_and_includes_the_current_event() -> None:
 
 
 def test_an_empty_state_has_null_features_and_not_zero() -> None:
-    assert KeyState(Sensor).features == {
+    assert KeyState(SENSOR).features == {
         "mean_3": None,
         "mean_10m": None,
         "spread": None,
@@ -62,7 +65,7 @@ def test_a_feature_is_read_by_its_name() -> None:
 
 def test_a_feature_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(AttributeError) as caught:
-        _ = Sensor.median
+        _ = SENSOR.median
 
     assert "'median'" in str(caught.value)
     assert "mean_3" in str(caught.value)
@@ -76,7 +79,7 @@ def test_two_definitions_that_mean_the_same_have_the_same_digest() -> None:
         deviation = Reading.value - mean_10m
         spread = std(Reading.value, last("10m"))
 
-    assert Again.digest == Sensor.digest
+    assert feature_set(Again).digest == SENSOR.digest
 
 
 def test_a_different_window_is_a_different_definition() -> None:
@@ -87,7 +90,7 @@ def test_a_different_window_is_a_different_definition() -> None:
         spread = std(Reading.value, last("10m"))
         deviation = Reading.value - mean_10m
 
-    assert Longer.digest != Sensor.digest
+    assert feature_set(Longer).digest != SENSOR.digest
 
 
 def test_a_state_that_cannot_fit_an_item_is_refused_with_the_sum() -> None:

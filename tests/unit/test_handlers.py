@@ -116,7 +116,7 @@ def test_what_a_stream_refuses_is_asked_for_again_from_its_first_record(
         def put(self, batches: Any) -> None:  # noqa: ARG002 - the port's signature
             raise StreamUnavailableError("throttled")
 
-    handler.ports = lambda: (Refusing(), FakeQuarantine())
+    handler.__dict__["ports"] = lambda: (Refusing(), FakeQuarantine())
     event = lambda_event(record(raw(1.0), 7), record(raw(2.0, id="2"), 8))
 
     answer = handler.lambda_handler(event, Context())
@@ -135,7 +135,7 @@ def test_a_reject_comes_in_by_redrive_once_its_contract_is_mended(
     stream, quarantine = FakeEventStream(), FakeQuarantine()
     handler.handle([record(raw(200.0, id="hot"), 1)], stream, quarantine)
     (document,) = quarantine.read()
-    handler.load_catalog = lambda: Catalog({"sensor.reading": Mended})
+    handler.__dict__["load_catalog"] = lambda: Catalog({"sensor.reading": Mended})
 
     again = record(base64.b64decode(document["bytes_base64"]), 2)
     counts = handler.handle([again], stream, quarantine)

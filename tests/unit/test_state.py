@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from pipelines.sensor_anomaly.contract import Reading
 from retrodict import codec
+from retrodict.envelope import StampedEvent
 from retrodict.errors import StateFormatError
-from retrodict.features import features, last, mean
+from retrodict.features import feature_set, features, last, mean
 from retrodict.state import KeyState, Outcome, order_of_knowing
 
 from tests.events import place, reading
@@ -20,11 +21,12 @@ class Sensor:
     mean_2 = mean(Reading.value, last(2))
 
 
+SENSOR = feature_set(Sensor)
 HORIZON_S = 7 * 60
 
 
-def outcome_of(*events: object) -> list[Outcome]:
-    _, folded = KeyState(Sensor).fold(events)  # type: ignore[arg-type]
+def outcome_of(*events: StampedEvent) -> list[Outcome]:
+    _, folded = KeyState(SENSOR).fold(events)
     return [one.outcome for one in folded]
 
 
@@ -36,7 +38,7 @@ def test_the_same_event_again_is_a_duplicate() -> None:
 
 
 def test_a_used_identity_with_another_payload_conflicts_and_the_first_stays() -> None:
-    state, folded = KeyState(Sensor).fold([reading(1.0), reading(2.0, number=2)])
+    state, folded = KeyState(SENSOR).fold([reading(1.0), reading(2.0, number=2)])
 
     assert folded[1].outcome is Outcome.CONFLICTING
     assert state.features["mean_2"] == 1.0
@@ -59,7 +61,7 @@ def test_an_event_on_the_horizon_is_behind(at_s: float, outcome: Outcome) -> Non
 
 
 def test_what_last_n_still_needs_outlives_the_horizon() -> None:
-    state, _ = KeyState(Sensor).fold(
+    state, _ = KeyState(SENSOR).fold(
         [reading(float(n), at_s=n, id=str(n), number=n) for n in range(1, 4)]
         + [reading(9.0, at_s=3600, id="9", number=4)]
     )
@@ -69,7 +71,7 @@ def test_what_last_n_still_needs_outlives_the_horizon() -> None:
 
 
 def test_a_key_beyond_its_rate_is_turned_away_and_never_truncated() -> None:
-    small = KeyState(Sensor).definition
+    small = KeyState(SENSOR).definition
     limit = small.state_limit_bytes
     long = "x" * 200
     number = limit // (len(long) + 100) + 300
@@ -77,7 +79,7 @@ def test_a_key_beyond_its_rate_is_turned_away_and_never_truncated() -> None:
         reading(1.0, at_s=n / 100, id=f"{n}-{long}", number=n) for n in range(1, number)
     ]
 
-    state, folded = KeyState(Sensor).fold(events)
+    state, folded = KeyState(SENSOR).fold(events)
     again, redelivered = state.fold(events)
 
     assert folded[-1].outcome is Outcome.TOO_FAST
@@ -87,26 +89,26 @@ def test_a_key_beyond_its_rate_is_turned_away_and_never_truncated() -> None:
 
 
 def test_a_state_of_a_newer_codec_is_refused_by_number() -> None:
-    blob = bytearray(KeyState(Sensor).fold([reading(1.0)])[0].encode())
+    blob = bytearray(KeyState(SENSOR).fold([reading(1.0)])[0].encode())
     blob[2] = 9
 
     with pytest.raises(StateFormatError, match="codec version 9"):
-        KeyState.decode(Sensor, bytes(blob))
+        KeyState.decode(SENSOR, bytes(blob))
 
 
 def test_a_state_of_another_definition_is_refused() -> None:
     blob = codec.encode("ab" * 32, "", 1, [])
 
     with pytest.raises(StateFormatError, match="abababababab"):
-        KeyState.decode(Sensor, blob)
+        KeyState.decode(SENSOR, blob)
 
 
 @pytest.mark.parametrize("cut", [0, 2, 20, 60, -1])
 def test_a_state_cut_short_is_refused(cut: int) -> None:
-    blob = KeyState(Sensor).fold([reading(1.0)])[0].encode()
+    blob = KeyState(SENSOR).fold([reading(1.0)])[0].encode()
 
     with pytest.raises(StateFormatError):
-        KeyState.decode(Sensor, blob[:cut])
+        KeyState.decode(SENSOR, blob[:cut])
 
 
 def test_a_log_is_replayed_by_position_and_each_position_once() -> None:

@@ -442,6 +442,29 @@ def _time(entry: Entry) -> int:
     return entry.time_us
 
 
+def feature_set(decorated: object) -> FeatureSet:
+    """Return a class decorated with ``@features`` as what it is: a feature set.
+
+    Type checkers take a decorated class for a class; this tells them.
+
+    Raises
+    ------
+    FeatureDefinitionError
+        It was not decorated.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.features import Sensor
+    >>> feature_set(Sensor).name
+    'Sensor'
+    """
+    if not isinstance(decorated, FeatureSet):
+        raise FeatureDefinitionError(
+            f"expected a class decorated with @features, got {decorated!r}"
+        )
+    return decorated
+
+
 def features(
     event: type[Event], *, lateness: str = "0s", max_rate: str
 ) -> Callable[[type], FeatureSet]:

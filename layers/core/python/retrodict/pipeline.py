@@ -11,7 +11,7 @@ from functools import cache
 
 from retrodict.contracts import Event
 from retrodict.errors import PipelineDefinitionError
-from retrodict.features import FeatureSet
+from retrodict.features import FeatureSet, feature_set
 from retrodict.validation import Catalog
 
 
@@ -27,18 +27,17 @@ class Pipeline:
 
     Raises
     ------
-    PipelineDefinitionError
+    FeatureDefinitionError
         A member of `features` is no class decorated with ``@features``.
+    PipelineDefinitionError
+        There are no features.
     """
 
     def __init__(self, name: str, *, features: Sequence[object]) -> None:
         self.name = name
-        self.features = tuple(f for f in features if isinstance(f, FeatureSet))
-        if not features or len(self.features) != len(features):
-            raise PipelineDefinitionError(
-                f"pipeline {name!r}: expected classes decorated with @features, got "
-                f"{[*features]!r}"
-            )
+        self.features = tuple(map(feature_set, features))
+        if not self.features:
+            raise PipelineDefinitionError(f"pipeline {name!r} has no features")
 
     @property
     def events(self) -> tuple[type[Event], ...]:
