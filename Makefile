@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test format lint types tests synth fix lock contracts layers deploy bench clean
+.PHONY: help setup run test format lint types tests synth fix lock contracts layers deploy bench clean
 SHELL := /bin/bash -o pipefail
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # A Python of 3.11 or newer; `make PYTHON=/path/to/python` chooses another.
@@ -21,6 +21,9 @@ setup: .venv/.installed ## a virtual environment with everything, locked and has
 	VIRTUAL_ENV=$(CURDIR)/.venv uv pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
+run: setup ## the whole loop on this machine: out/run/report.html and summary.json
+	retrodict run
+
 test: setup format lint types tests synth ## everything CI runs
 
 format: setup
@@ -33,7 +36,7 @@ types: setup
 	mypy layers/core/python/retrodict layers/adapters/python/retrodict_aws layers/pipelines/python/pipelines
 	mypy infra cli benchmarks
 	mypy tests
-	for f in functions/*/; do mypy $$f || exit 1; done
+	for f in functions/*/; do MYPYPATH=$$f mypy $$f || exit 1; done
 
 tests: setup
 	pytest -q

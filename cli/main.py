@@ -5,7 +5,20 @@ import sys
 import click
 from retrodict.errors import RetrodictError
 
-from cli import features, quarantine, rebuild, send, twin
+from cli import (
+    explain,
+    features,
+    label,
+    predict,
+    quarantine,
+    rebuild,
+    report,
+    retrain,
+    run,
+    send,
+    teardown,
+    twin,
+)
 
 
 @click.group(
@@ -23,6 +36,9 @@ def cli() -> None:
       retrodict up --detach
       retrodict send readings.csv --map time=timestamp --set sensor_id=office
       retrodict features sensor_anomaly --entity office
+      retrodict retrain sensor_anomaly --reason "first model"
+      retrodict predict sensor_anomaly --entity office
+      retrodict report sensor_anomaly
       retrodict rebuild online --verify
       retrodict down
     """
@@ -36,6 +52,13 @@ for command in (
     features.features,
     quarantine.quarantine,
     rebuild.rebuild,
+    retrain.retrain,
+    predict.predict,
+    label.label,
+    explain.explain,
+    report.report,
+    run.run,
+    teardown.teardown,
 ):
     cli.add_command(command)
 

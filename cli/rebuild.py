@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import click
 from retrodict.envelope import StampedEvent
@@ -19,6 +19,9 @@ from retrodict_aws.s3_event_log import S3EventLog
 from cli.options import json_option, target_options
 from cli.output import emit, pairs
 from cli.target import Target
+
+SCORING: Final = "score."
+"""Begins the keys of the states that the stream is scored from."""
 
 
 def replay(
@@ -49,6 +52,26 @@ def digest_of(items: Mapping[str, OnlineItem]) -> str:
             raw = part if isinstance(part, bytes) else str(part).encode()
             digest.update(len(raw).to_bytes(8, "big") + raw)
     return digest.hexdigest()
+
+
+def split_scoring(
+    items: Iterable[OnlineItem],
+) -> tuple[dict[str, OnlineItem], dict[str, OnlineItem]]:
+    """Return what `write_features` keeps, and what `score_events` keeps beside it."""
+    kept: dict[str, OnlineItem] = {}
+    scoring: dict[str, OnlineItem] = {}
+    for item in items:
+        (scoring if item.entity.startswith(SCORING) else kept)[item.entity] = item
+    return kept, scoring
+
+
+def same_fold(item: OnlineItem, replayed: Mapping[str, OnlineItem]) -> bool:
+    """Return whether a scoring item folds the same events as the log gives."""
+    other = replayed.get(item.entity.removeprefix(SCORING))
+    return other is not None and (other.position, other.state) == (
+        item.position,
+        item.state,
+    )
 
 
 @click.group()
@@ -85,13 +108,14 @@ def online(*, verify: bool, as_json: bool, target: Target) -> None:
         target.client("dynamodb"), target.outputs["OnlineStoreTableName"]
     )
     replayed, outcomes = replay(log.read())
-    stored = {item.entity: item for item in store.scan()}
+    stored, scoring = split_scoring(store.scan())
     differing = sorted(
         entity
         for entity, item in replayed.items()
         if entity not in stored or stored[entity].content() != item.content()
     )
     unexplained = sorted(stored.keys() - replayed.keys())
+    apart = sorted(e for e, item in scoring.items() if not same_fold(item, replayed))
     if not verify:
         _repair(store, stored, [replayed[entity] for entity in differing])
     document: dict[str, Any] = {
@@ -99,10 +123,11 @@ def online(*, verify: bool, as_json: bool, target: Target) -> None:
         "items": len(replayed), "equal": len(replayed) - len(differing),
         "log_digest": digest_of(replayed), "store_digest": digest_of(stored),
         "differing": differing, "unexplained": unexplained,
+        "scoring_items": len(scoring), "scoring_differing": apart,
         "written": 0 if verify else len(differing),
     }  # fmt: skip
     emit(document, as_json=as_json, table=pairs(document))
-    if verify and (differing or unexplained):
+    if verify and (differing or unexplained or apart):
         click.get_current_context().exit(1)
 
 

@@ -6,8 +6,10 @@ By default the twin that ``retrodict up`` started. ``--aws``, ``--profile`` or
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +19,7 @@ from urllib.request import Request, urlopen
 import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError
+from retrodict.stamps import from_datetime, to_text
 from retrodict_aws.clients import CONFIG
 
 STATE_FILE: Final = Path(".retrodict/twin.json")
@@ -39,7 +42,12 @@ def twin_state() -> dict[str, Any] | None:
 
 
 def ask_twin(
-    endpoint_url: str, path: str, *, method: str = "GET", timeout: float = 600
+    endpoint_url: str,
+    path: str,
+    *,
+    method: str = "GET",
+    timeout: float = 600,
+    body: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """Call the twin's own door beside the AWS ones.
 
@@ -48,7 +56,11 @@ def ask_twin(
     TargetError
         Nothing answers there, or what answers is no twin.
     """
-    request = Request(f"{endpoint_url}/_retrodict/{path}", method=method)  # noqa: S310 - a local address
+    request = Request(  # noqa: S310 - a local address
+        f"{endpoint_url}/_retrodict/{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+    )
     try:
         with urlopen(request, timeout=timeout) as answer:  # noqa: S310 - the same
             found: dict[str, Any] = json.load(answer)
@@ -123,8 +135,38 @@ class Target:
             for output in answer["Stacks"][0].get("Outputs", [])
         }
 
-    def wait_idle(self, timeout_s: float = 600) -> None:
+    def now_us(self) -> int:
+        """Return the deployment's time, microseconds: the twin's, or the machine's."""
+        if not self.is_twin:
+            return time.time_ns() // 1_000
+        told = ask_twin(self.endpoint_url or "", "status")["clock"]["now"]
+        return from_datetime(datetime.fromisoformat(told))
+
+    def advance_to(self, instant_us: int) -> None:
+        """Move the twin's driven clock forward; one that is there already stays.
+
+        Raises
+        ------
+        TargetError
+            The target is no twin with a driven clock.
+        """
+        if not self.is_twin:
+            raise TargetError("only the twin's clock can be moved")
+        if instant_us > self.now_us():
+            ask_twin(
+                self.endpoint_url or "",
+                "advance",
+                method="POST",
+                body={"to": to_text(instant_us)},
+            )
+
+    def wait_idle(self, timeout_s: float = 600, *, drive: bool = True) -> None:
         """Wait until the twin has nothing left to do; on AWS return at once.
+
+        Parameters
+        ----------
+        drive
+            Move the driven clock to what is due next whenever nothing else is left.
 
         Raises
         ------
@@ -135,7 +177,7 @@ class Target:
             return
         ask_twin(
             self.endpoint_url or "",
-            f"idle?timeout={timeout_s:.0f}",
+            f"idle?timeout={timeout_s:.0f}&drive={drive:d}",
             method="POST",
             timeout=timeout_s + 30,
         )

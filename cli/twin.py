@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,34 +43,24 @@ def _synthesise() -> None:
         raise TargetError(f"the CDK app does not synthesise:\n{run.stderr[-2000:]}")
 
 
-@click.command()
-@click.option("--detach", is_flag=True, help="Return once the twin is up.")
-@click.option(
-    "--real-time",
-    is_flag=True,
-    help="Follow the machine's clock instead of the driven one.",
-)
-@click.option(
-    "--port", default=4566, show_default=True, help="Port on 127.0.0.1; 0: any."
-)
-@click.option(
-    "--env",
-    "environment",
-    default="dev",
-    show_default=True,
-    help="Environment of the template to run.",
-)
-@json_option
-def up(
-    *, detach: bool, real_time: bool, port: int, environment: str, as_json: bool
-) -> None:
-    """Start the twin: the synthesised template, running on this machine.
+def start(
+    environment: str,
+    *,
+    real_time: bool = False,
+    port: int = 0,
+    start_at: datetime | None = None,
+) -> tuple[dict[str, Any], "subprocess.Popen[bytes]"]:
+    """Synthesise the app, start a twin of it, and return what it says of itself.
 
-    \b
-    Examples
-      retrodict up --detach
-      retrodict up --detach --real-time --port 4600
-      aws --endpoint-url http://127.0.0.1:4566 kinesis list-streams
+    Parameters
+    ----------
+    start_at
+        First instant of the driven clock; the machine's now if None.
+
+    Raises
+    ------
+    TargetError
+        One is up already, or it did not start.
     """
     state = twin_state()
     if state is not None:
@@ -96,6 +87,8 @@ def up(
     ]
     if real_time:
         command.append("--real-time")
+    if start_at is not None:
+        command += ["--start-at", start_at.isoformat()]
     with LOG_FILE.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own module
             command,
@@ -106,6 +99,58 @@ def up(
         )
     state = _wait_for(process, began)
     state["seconds"] = round(time.monotonic() - began, 1)
+    return state, process
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Return once the twin is up.")
+@click.option(
+    "--real-time",
+    is_flag=True,
+    help="Follow the machine's clock instead of the driven one.",
+)
+@click.option(
+    "--start-at",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]),
+    help="First instant of the driven clock, UTC; default: now.",
+)
+@click.option(
+    "--port", default=4566, show_default=True, help="Port on 127.0.0.1; 0: any."
+)
+@click.option(
+    "--env",
+    "environment",
+    default="dev",
+    show_default=True,
+    help="Environment of the template to run.",
+)
+@json_option
+def up(  # noqa: PLR0913 - one argument an option
+    *,
+    detach: bool,
+    real_time: bool,
+    start_at: datetime | None,
+    port: int,
+    environment: str,
+    as_json: bool,
+) -> None:
+    """Start the twin: the synthesised template, running on this machine.
+
+    \b
+    Examples
+      retrodict up --detach
+      retrodict up --detach --real-time --port 4600
+      retrodict up --detach --start-at 2013-07-04
+      aws --endpoint-url http://127.0.0.1:4566 kinesis list-streams
+    """
+    if real_time and start_at is not None:
+        raise click.UsageError("--start-at is for the driven clock, not --real-time")
+    state, process = start(
+        environment,
+        real_time=real_time,
+        port=port,
+        start_at=start_at and start_at.replace(tzinfo=UTC),
+    )
     emit(
         state,
         as_json=as_json,
@@ -116,7 +161,7 @@ def up(
         try:
             process.wait()
         except KeyboardInterrupt:
-            _stop(process.pid)
+            stop(process.pid)
 
 
 def _wait_for(process: "subprocess.Popen[bytes]", began: float) -> dict[str, Any]:
@@ -128,11 +173,18 @@ def _wait_for(process: "subprocess.Popen[bytes]", began: float) -> dict[str, Any
             tail = LOG_FILE.read_text().strip().splitlines()[-3:]
             raise TargetError("the twin did not start: " + " / ".join(tail))
         time.sleep(0.1)
-    _stop(process.pid)
+    stop(process.pid)
     raise TargetError(f"the twin was not up after {START_S} s; see {LOG_FILE}")
 
 
-def _stop(pid: int) -> None:
+def stop(pid: int) -> None:
+    """End a twin with all its processes.
+
+    Raises
+    ------
+    TargetError
+        It was still there after 30 s.
+    """
     os.kill(pid, signal.SIGTERM)
     for _ in range(300):
         try:
@@ -158,7 +210,7 @@ def down(*, as_json: bool) -> None:
     state = twin_state()
     if state is None:
         raise TargetError("no twin is running here: nothing to stop")
-    _stop(state["pid"])
+    stop(state["pid"])
     STATE_FILE.unlink(missing_ok=True)
     emit({"stopped": state["endpoint_url"]}, as_json=as_json, table="twin stopped")
 

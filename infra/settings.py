@@ -17,6 +17,10 @@ DEPENDENCIES_KEY = "retrodict:dependencies"
 
 _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+_INSTANCE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")
+_IMAGE = re.compile(r"\d{12}\.dkr\.ecr\.[a-z0-9.-]+/[a-z0-9/_.-]+[:@][A-Za-z0-9:._-]+")
+# An alarm looks at three periods, and CloudWatch evaluates at most a day.
+_DRIFT_MINUTES = (5, 10, 15, 30, 60, 120, 180, 240, 360, 480)
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 # What CloudWatch Logs accepts (PutRetentionPolicy) up to two years.
 _LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731)
@@ -47,8 +51,18 @@ class Settings:
     feature_window_seconds
         How long ``write_features`` collects a batch, 0 to 300 s: fewer writes a key
         against fresher features.
+    score_window_seconds
+        How long ``score_events`` collects a batch, 0 to 300 s.
     log_retention_days
         How long a function's own log lines are kept, d, a value CloudWatch accepts.
+    drift_every_minutes
+        How often drift is measured, and the period of its alarms, 5 to 480 min.
+    instance_type, instance_count
+        What an endpoint runs on; two instances at least outlive the loss of one.
+    training_instance_type
+        What a training job runs on.
+    image_uri
+        Image with the programs `train` and `serve`, or None to build it.
     """
 
     name: str
@@ -57,7 +71,13 @@ class Settings:
     stream_retention_hours: int
     archive_window_seconds: int
     feature_window_seconds: int
+    score_window_seconds: int
     log_retention_days: int
+    drift_every_minutes: int
+    instance_type: str
+    instance_count: int
+    training_instance_type: str
+    image_uri: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a value that AWS would refuse, or that would lose data."""
@@ -69,7 +89,15 @@ class Settings:
         self._expect_integer("stream_retention_hours", range(24, 8_761))
         self._expect_integer("archive_window_seconds", range(301))
         self._expect_integer("feature_window_seconds", range(301))
+        self._expect_integer("score_window_seconds", range(301))
         self._expect_integer("log_retention_days", _LOG_RETENTION_DAYS)
+        self._expect_integer("drift_every_minutes", _DRIFT_MINUTES)
+        self._expect_integer("instance_count", range(1, 101))
+        instance = "a SageMaker instance type such as 'ml.m5.large'"
+        self._expect_text("instance_type", _INSTANCE, instance)
+        self._expect_text("training_instance_type", _INSTANCE, instance)
+        if self.image_uri is not None:
+            self._expect_text("image_uri", _IMAGE, "an image in ECR, or null")
 
     def _expect_text(self, field: str, pattern: re.Pattern[str], expected: str) -> None:
         value = getattr(self, field)

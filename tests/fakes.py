@@ -1,10 +1,16 @@
 """Every port in memory; trusted because it signs the same contract as AWS's."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from retrodict.envelope import StampedEvent
-from retrodict.errors import PermanentError, StateConflictError
+from retrodict.errors import (
+    PermanentError,
+    StateConflictError,
+    StreamConflictError,
+)
+from retrodict.lifecycle import Decided, Recorded
 from retrodict.ports import KeyedBatch, OnlineItem
 
 
@@ -63,6 +69,61 @@ class FakeEventLog:
         if self.segments.setdefault(name, list(events)) != list(events):
             raise PermanentError(f"segment {name!r} holds other events")
 
-    def read(self) -> Iterator[StampedEvent]:
-        for events in self.segments.values():
-            yield from events
+    def read(
+        self,
+        types: Collection[str] | None = None,
+        *,
+        arrived_from: date | None = None,
+    ) -> Iterator[StampedEvent]:
+        since = "" if arrived_from is None else f"arrived={arrived_from.isoformat()}"
+        for name, events in self.segments.items():
+            event_type, arrived, *_ = [*name.removeprefix("type=").split("/"), since]
+            if types is None or event_type in types:
+                yield from events if arrived >= since else ()
+
+
+class FakeLifecycleStore:
+    """`LifecycleStore` in a dict of lists."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, list[Recorded]] = {}
+
+    def read(self, stream_id: str) -> list[Recorded]:
+        return [*self.streams.get(stream_id, [])]
+
+    def append(
+        self, stream_id: str, decisions: Sequence[Decided], *, expected_version: int
+    ) -> list[Recorded]:
+        stream = self.streams.get(stream_id, [])
+        if len(stream) != expected_version:
+            raise StreamConflictError(stream_id, expected_version)
+        recorded = [
+            Recorded(version, d.kind, d.time_us, d.data, d.causation_id)
+            for version, d in enumerate(decisions, start=expected_version + 1)
+        ]
+        self.streams[stream_id] = stream + recorded
+        return recorded
+
+
+class FakeIngestStream:
+    """`IngestStream` in a list."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, bytes]] = []
+
+    def put(self, records: Iterable[tuple[str, bytes]]) -> int:
+        added = list(records)
+        self.records += added
+        return len(added)
+
+
+class FakeWorkflow:
+    """`Workflow` that remembers what was started, each name once."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, Mapping[str, Any]] = {}
+        self.calls = 0
+
+    def start(self, name: str, document: Mapping[str, Any]) -> None:
+        self.calls += 1
+        self.started.setdefault(name, document)

@@ -83,4 +83,8 @@ class AlarmTopic(Construct):
             datapoints_to_alarm=breaching,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
+        self.tell(alarm)
+
+    def tell(self, alarm: cloudwatch.Alarm) -> None:
+        """Publish when `alarm` rings."""
         alarm.add_alarm_action(actions.SnsAction(self._topic))

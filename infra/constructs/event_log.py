@@ -53,6 +53,12 @@ class EventLog(KeptBucket):
         self._allow_objects(grantee, ["s3:GetObject", "s3:PutObject"], f"{SEGMENTS}*")
         self._allow_encrypt(grantee)
 
+    def grant_read(self, grantee: iam.IRole) -> None:
+        """Let `grantee` list and read segments."""
+        self._allow_objects(grantee, ["s3:GetObject"], f"{SEGMENTS}*")
+        self._allow_list(grantee)
+        self._allow_decrypt(grantee)
+
     def forbid_erasure(self, grantee: iam.IGrantable) -> None:
         """Deny `grantee` to delete or unversion anything, whatever else allows it."""
         deny(

@@ -85,7 +85,7 @@ class PipelineFunction(Construct):
             self,
             "Logs",
             encryption_key=workplace.key,
-            retention=_retention(workplace.log_retention_days),
+            retention=retention(workplace.log_retention_days),
             removal_policy=RemovalPolicy.DESTROY,
         )
         self._role = iam.Role(
@@ -183,7 +183,8 @@ def let_logs_use(key: kms.IKey) -> None:
     )
 
 
-def _retention(days: int) -> logs.RetentionDays:
+def retention(days: int) -> logs.RetentionDays:
+    """Return how the CDK says to keep log lines for `days`."""
     for retention in logs.RetentionDays:
         if _DAYS.get(retention) == days:
             return retention

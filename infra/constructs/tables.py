@@ -78,6 +78,15 @@ class OnlineStore(KeptTable):
             ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"],
         )
 
+    def grant_look_up(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` read current features, and nothing else."""
+        allow(
+            grantee,
+            ["dynamodb:BatchGetItem", "dynamodb:GetItem"],
+            [self._table.table_arn],
+        )
+        allow_key(grantee, self._key, "dynamodb", ["kms:Decrypt", "kms:DescribeKey"])
+
 
 class LifecycleStore(KeptTable):
     """Decisions about models: events of one aggregate per pipeline, append only."""
@@ -95,3 +104,40 @@ class LifecycleStore(KeptTable):
             ),
             stream=dynamodb.StreamViewType.NEW_IMAGE,
         )
+
+    @property
+    def stream_arn(self) -> str:
+        """Source of an event source mapping: every new decision."""
+        arn = self._table.table_stream_arn
+        if arn is None:
+            raise ValueError("the lifecycle table has no stream")
+        return arn
+
+    def grant_read(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` read the decisions about a pipeline."""
+        allow(grantee, ["dynamodb:Query"], [self._table.table_arn])
+        allow_key(grantee, self._key, "dynamodb", ["kms:Decrypt", "kms:DescribeKey"])
+
+    def grant_append(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` read decisions and put new ones; none is changed or deleted."""
+        allow(grantee, ["dynamodb:PutItem", "dynamodb:Query"], [self._table.table_arn])
+        allow_key(
+            grantee,
+            self._key,
+            "dynamodb",
+            ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"],
+        )
+
+    def grant_consume(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` be the role of an event source mapping of new decisions."""
+        allow(
+            grantee,
+            [
+                "dynamodb:DescribeStream",
+                "dynamodb:GetRecords",
+                "dynamodb:GetShardIterator",
+            ],
+            [self.stream_arn],
+        )
+        allow(grantee, ["dynamodb:ListStreams"], ["*"])
+        allow_key(grantee, self._key, "dynamodb", ["kms:Decrypt"])

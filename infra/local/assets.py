@@ -27,7 +27,7 @@ def upload(
         for asset in stack.assets:
             bucket = deployment.resolve(stack.name, {"Fn::Sub": asset.bucket})
             place = bucket, asset.key
-            if place in done or asset.packaging != "zip":
+            if place in done:
                 continue
             if bucket not in buckets:
                 home = deployment.region == "us-east-1"

@@ -23,11 +23,25 @@ from infra.local.errors import TwinError
 
 
 class Timer:
-    """Something that becomes due at `due`; `cancel` it if it is not wanted any more."""
+    """Something that becomes due at `due`; `cancel` it if it is not wanted any more.
 
-    def __init__(self, due: datetime, fire: Callable[[], None]) -> None:
+    What is periodic, such as a schedule, comes again and again: it fires when the clock
+    passes it, and nobody drives the clock to it. What is last, such as looking at an
+    alarm, fires once everything else of its instant has come to rest.
+    """
+
+    def __init__(
+        self,
+        due: datetime,
+        fire: Callable[[], None],
+        *,
+        is_periodic: bool = False,
+        is_last: bool = False,
+    ) -> None:
         self.due = due
         self.fire = fire
+        self.is_periodic = is_periodic
+        self.is_last = is_last
         self.is_cancelled = False
 
     def cancel(self) -> None:
@@ -51,11 +65,18 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """Return the instant, in UTC."""
 
-    def call_at(self, due: datetime, fire: Callable[[], None]) -> Timer:
+    def call_at(
+        self,
+        due: datetime,
+        fire: Callable[[], None],
+        *,
+        is_periodic: bool = False,
+        is_last: bool = False,
+    ) -> Timer:
         """Call `fire` once `due` is reached; it must return quickly."""
 
     def next_due(self) -> datetime | None:
-        """Return when the earliest timer is due, or None."""
+        """Return when the earliest timer that is not periodic is due, or None."""
 
 
 def machine_seconds() -> float:
@@ -71,28 +92,44 @@ def machine_now() -> datetime:
 
 
 class _Heap:
-    """Timers by due time, ties by order of arrival."""
+    """Timers by due time; of one instant the last ones last, else by arrival."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self._entries: list[tuple[datetime, int, Timer]] = []
+        self._entries: list[tuple[datetime, bool, int, Timer]] = []
         self._order = itertools.count()
 
     def push(self, timer: Timer) -> None:
         with self.changed:
-            heapq.heappush(self._entries, (timer.due, next(self._order), timer))
+            entry = (timer.due, timer.is_last, next(self._order), timer)
+            heapq.heappush(self._entries, entry)
             self.changed.notify_all()
 
     def first(self) -> Timer | None:
         with self.changed:
-            while self._entries and self._entries[0][2].is_cancelled:
+            while self._entries and self._entries[0][-1].is_cancelled:
                 heapq.heappop(self._entries)
-            return self._entries[0][2] if self._entries else None
+            return self._entries[0][-1] if self._entries else None
 
-    def pop_due(self, now: datetime) -> Timer | None:
+    def next_work(self) -> datetime | None:
+        """Return when the earliest timer that is not periodic is due, or None."""
+        with self.changed:
+            return min(
+                (
+                    due
+                    for due, _, _, timer in self._entries
+                    if not (timer.is_cancelled or timer.is_periodic)
+                ),
+                default=None,
+            )
+
+    def pop_due(self, now: datetime, *, is_last: bool | None = None) -> Timer | None:
+        """Take what is due first, unless it is not of the wanted kind."""
         with self.changed:
             timer = self.first()
             if timer is None or timer.due > now:
+                return None
+            if is_last is not None and timer.is_last != is_last:
                 return None
             heapq.heappop(self._entries)
             return timer
@@ -120,6 +157,7 @@ class DrivenClock:
         self._moving = threading.RLock()
         self._travel = time_machine.travel(self._now, tick=False)
         self._traveller: time_machine.Traveller | None = None
+        self._followers: list[Callable[[datetime], None]] = []
 
     def start(self) -> None:
         """Stop the time of this process at the clock's instant."""
@@ -132,20 +170,30 @@ class DrivenClock:
             self._traveller = None
         self._heap.clear()
 
+    def follow(self, follower: Callable[[datetime], None]) -> None:
+        """Call `follower` with the new instant at every move, before anything fires."""
+        self._followers.append(follower)
+
     def now(self) -> datetime:
         """Return the instant, in UTC."""
         return self._now
 
-    def call_at(self, due: datetime, fire: Callable[[], None]) -> Timer:
+    def call_at(
+        self,
+        due: datetime,
+        fire: Callable[[], None],
+        *,
+        is_periodic: bool = False,
+        is_last: bool = False,
+    ) -> Timer:
         """Call `fire` when the clock is moved to `due` or past it."""
-        timer = Timer(due, fire)
+        timer = Timer(due, fire, is_periodic=is_periodic, is_last=is_last)
         self._heap.push(timer)
         return timer
 
     def next_due(self) -> datetime | None:
-        """Return when the earliest timer is due, or None."""
-        timer = self._heap.first()
-        return timer.due if timer else None
+        """Return when the earliest timer that is not periodic is due, or None."""
+        return self._heap.next_work()
 
     def advance_to(self, instant: datetime, settle: Callable[[], None]) -> None:
         """Move to `instant`, firing everything due on the way, in order.
@@ -169,9 +217,9 @@ class DrivenClock:
                     f"to {instant.isoformat()}"
                 )
             settle()
-            while (due := self.next_due()) is not None and due <= instant:
-                self._move(max(due, self._now))
-                while (timer := self._heap.pop_due(self._now)) is not None:
+            while (first := self._heap.first()) is not None and first.due <= instant:
+                self._move(max(first.due, self._now))
+                while timer := self._heap.pop_due(self._now, is_last=first.is_last):
                     timer.fire()
                 settle()
             self._move(instant)
@@ -180,6 +228,8 @@ class DrivenClock:
         self._now = instant
         if self._traveller is not None:
             self._traveller.move_to(instant)
+        for follower in self._followers:
+            follower(instant)
 
 
 class MachineClock:
@@ -210,16 +260,22 @@ class MachineClock:
         """Return the machine's instant, in UTC."""
         return machine_now()
 
-    def call_at(self, due: datetime, fire: Callable[[], None]) -> Timer:
+    def call_at(
+        self,
+        due: datetime,
+        fire: Callable[[], None],
+        *,
+        is_periodic: bool = False,
+        is_last: bool = False,
+    ) -> Timer:
         """Call `fire` at `due`."""
-        timer = Timer(due, fire)
+        timer = Timer(due, fire, is_periodic=is_periodic, is_last=is_last)
         self._heap.push(timer)
         return timer
 
     def next_due(self) -> datetime | None:
-        """Return when the earliest timer is due, or None."""
-        timer = self._heap.first()
-        return timer.due if timer else None
+        """Return when the earliest timer that is not periodic is due, or None."""
+        return self._heap.next_work()
 
     def _run(self) -> None:
         while not self._stopping:

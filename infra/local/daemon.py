@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 _BEGAN = time.perf_counter()
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.env,
             real_time=options.real_time,
             port=options.port,
+            start_at=options.start_at,
         )
     except (TwinError, OSError) as error:
         sys.stderr.write(f"{error}\n")
@@ -69,8 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--env", default="dev")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--real-time", action="store_true")
+    parser.add_argument("--start-at", type=_instant, default=None)
     parser.add_argument("--state-file", type=Path, required=True)
     return parser
+
+
+def _instant(text: str) -> datetime:
+    """Read an instant; without a zone it is UTC."""
+    instant = datetime.fromisoformat(text)
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _write(path: Path, state: dict[str, object]) -> None:

@@ -4,7 +4,8 @@ TwinError
 ├── UnsupportedByTwinError   the template asks for what the twin does not run
 ├── AssemblyError            there is no such assembly, environment or reference
 ├── TwinTimeoutError         it did not come to rest in time
-└── UnknownFunctionError     no function has that name
+├── UnknownFunctionError     no function has that name
+└── UnknownEndpointError     no endpoint has that name
 """
 
 
@@ -46,3 +47,7 @@ class TwinTimeoutError(TwinError):
 
 class UnknownFunctionError(TwinError):
     """No function of the twin has that name."""
+
+
+class UnknownEndpointError(TwinError):
+    """No endpoint of the twin has that name."""

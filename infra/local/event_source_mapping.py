@@ -1,4 +1,6 @@
-"""Event source mappings from Kinesis streams to functions, with AWS's semantics.
+"""Event source mappings from streams to functions, with AWS's semantics.
+
+The streams are Kinesis streams and the streams of DynamoDB tables.
 
 moto keeps the configuration of a mapping and delivers wrongly: one record a call, into
 one mapping a stream, errors dropped. Here every shard has a reader that
@@ -21,7 +23,8 @@ AWS documents neither the pauses nor what a wrong top-level key means: pauses do
 from 0.25 s to 60 s, and an object without ``batchItemFailures`` is success.
 
 Not reproduced, and refused by name: ``ParallelizationFactor`` other than 1, tumbling
-windows, starting at a timestamp, sources that are not Kinesis, destinations on Kafka.
+windows, starting at a timestamp, other sources, filters on tables, destinations on
+Kafka.
 """
 
 import base64
@@ -36,7 +39,7 @@ from typing import Any
 
 from moto.kinesis.models import Record
 
-from infra.local import kinesis_shard
+from infra.local import kinesis_shard, table_stream
 from infra.local.activity import Activity
 from infra.local.clock import Clock, Timer
 from infra.local.errors import UnsupportedByTwinError
@@ -53,6 +56,14 @@ _REFUSED = {
     "ParallelizationFactor": (None, 1),
     "StartingPosition": ("TRIM_HORIZON", "LATEST"),
 }
+
+
+_SOURCES: Mapping[str, Any] = {"kinesis": kinesis_shard, "dynamodb": table_stream}
+
+
+def _source(stream_arn: str) -> Any:
+    """Return how a stream is read: a module with the same functions for each kind."""
+    return _SOURCES[stream_arn.split(":")[2]]
 
 
 @dataclass(frozen=True)
@@ -89,11 +100,11 @@ class MappingSettings:
                     shown["UUID"], kind, f"the property {key} = {shown.get(key)!r}"
                 )
         source = shown["EventSourceArn"]
-        if source.split(":")[2] != "kinesis":
+        if source.split(":")[2] not in _SOURCES:
             raise UnsupportedByTwinError(
                 shown["UUID"], kind, f"the event source {source}"
             )
-        retention = timedelta(hours=kinesis_shard.retention_hours(source))
+        retention = timedelta(hours=_source(source).retention_hours(source))
         age = shown.get("MaximumRecordAgeInSeconds", _UNLIMITED)
         limit = timedelta(seconds=age) if age != _UNLIMITED else retention
         on_failure = shown.get("DestinationConfig", {}).get("OnFailure", {})
@@ -165,6 +176,7 @@ class _ShardReader:
     ) -> None:
         self._around = surroundings
         self._settings = running.settings
+        self._source = _source(running.settings.stream_arn)
         self._counts = running.counts
         after = running.positions.get(shard_id, 0)
         self._shard_id = shard_id
@@ -190,7 +202,8 @@ class _ShardReader:
     def lag(self) -> int:
         """How many records stand after the checkpoint."""
         stream, shard = self._settings.stream_arn, self._shard_id
-        return kinesis_shard.last_sequence_number(stream, shard) - self.checkpoint
+        newest: int = self._source.last_sequence_number(stream, shard)
+        return newest - self.checkpoint
 
     def wake(self) -> None:
         """Look again: there may be records, or a shard was closed."""
@@ -232,7 +245,7 @@ class _ShardReader:
 
     def _is_over(self) -> bool:
         stream, shard = self._settings.stream_arn, self._shard_id
-        return not self._collected and kinesis_shard.is_drained(
+        return not self._collected and self._source.is_drained(
             stream, shard, self._read_to
         )
 
@@ -267,7 +280,7 @@ class _ShardReader:
         is_full = False
         while not is_full and len(self._collected) < settings.batch_size:
             wanted = settings.batch_size - len(self._collected)
-            found = kinesis_shard.read(
+            found = self._source.read(
                 settings.stream_arn, self._shard_id, self._read_to, wanted
             )
             if not found:
@@ -287,7 +300,7 @@ class _ShardReader:
             self.checkpoint = self._read_to
             return False
         is_full = is_full or len(self._collected) >= settings.batch_size
-        is_closed = kinesis_shard.is_drained(
+        is_closed = self._source.is_drained(
             settings.stream_arn, self._shard_id, self._read_to
         )
         if not (is_full or is_closed or self._is_due or not settings.window):
@@ -366,7 +379,7 @@ class _ShardReader:
         if not self._settings.reports_failures:
             return None
         place, problem = lowest_failure(
-            outcome.payload, [str(record.sequence_number) for record in records]
+            outcome.payload, [self._source.name_of(record) for record in records]
         )
         if problem is not None:
             self._counts.last_error = problem
@@ -374,6 +387,8 @@ class _ShardReader:
 
     def _payload(self, records: Sequence[Record]) -> bytes:
         stream = self._settings.stream_arn
+        if self._source is table_stream:
+            return _table_payload(stream, records)
         role = self._around.runtime.definition(self._settings.function_arn).role
         return json.dumps(
             {
@@ -429,10 +444,12 @@ class _ShardReader:
             },
             "version": "1.0",
             "timestamp": _milliseconds(now),
-            "KinesisBatchInfo": {
+            "DDBStreamBatchInfo"
+            if self._source is table_stream
+            else "KinesisBatchInfo": {
                 "shardId": self._shard_id,
-                "startSequenceNumber": str(first.sequence_number),
-                "endSequenceNumber": str(last.sequence_number),
+                "startSequenceNumber": self._source.name_of(first),
+                "endSequenceNumber": self._source.name_of(last),
                 "approximateArrivalOfFirstRecord": _milliseconds(_arrival(first)),
                 "approximateArrivalOfLastRecord": _milliseconds(_arrival(last)),
                 "batchSize": len(batch.records),
@@ -531,7 +548,9 @@ class EventSourceMappings:
         self._around = _Surroundings(clock, activity, runtime, client, region)
         self._lock = threading.RLock()
         self._running: dict[str, _RunningMapping] = {}
-        self._stop_listening = kinesis_shard.listen(self._stream_changed)
+        self._stop_listening = [
+            source.listen(self._stream_changed) for source in _SOURCES.values()
+        ]
         self._is_stopping = False
 
     def reconcile(self) -> None:
@@ -567,7 +586,7 @@ class EventSourceMappings:
         with self._lock:
             return {
                 name: {
-                    "stream": running.settings.stream_arn.split("/")[-1],
+                    "stream": _name(running.settings.stream_arn),
                     "function": running.settings.function_arn.split(":")[-1],
                     "state": "Enabled" if running.settings.is_enabled else "Disabled",
                     "lag_records": sum(r.lag for r in running.readers.values()),
@@ -582,7 +601,8 @@ class EventSourceMappings:
 
     def stop(self) -> None:
         """Let every reader end after the invocation that runs."""
-        self._stop_listening()
+        for stop in self._stop_listening:
+            stop()
         with self._lock:
             self._is_stopping = True
             for reader in self._readers():
@@ -603,8 +623,8 @@ class EventSourceMappings:
     def _set_start(self, running: _RunningMapping) -> None:
         """Remember where each shard that exists now is first read."""
         stream = running.settings.stream_arn
-        for shard in kinesis_shard.shards(stream):
-            newest = kinesis_shard.last_sequence_number(stream, shard.shard_id)
+        for shard in _source(stream).shards(stream):
+            newest = _source(stream).last_sequence_number(stream, shard.shard_id)
             start = newest if running.settings.from_latest else 0
             running.positions[shard.shard_id] = start
 
@@ -620,7 +640,8 @@ class EventSourceMappings:
         """Start a reader for every shard whose parents are drained."""
         if not running.settings.is_enabled or self._is_stopping:
             return
-        known = kinesis_shard.shards(running.settings.stream_arn)
+        stream = running.settings.stream_arn
+        known = _source(stream).shards(stream)
         names = {shard.shard_id for shard in known}
         for shard in known:
             name = shard.shard_id
@@ -647,6 +668,20 @@ class EventSourceMappings:
             reader.join()
             running.positions[name] = reader.checkpoint
         running.readers.clear()
+
+
+def _name(stream_arn: str) -> str:
+    """Return the name of a stream, or of the table it belongs to."""
+    return stream_arn.split("/")[1]
+
+
+def _table_payload(stream_arn: str, records: Sequence[Any]) -> bytes:
+    """Return a Lambda event of a table's changes."""
+    shown = [
+        {**record.shown, "eventSourceARN": stream_arn, "eventSource": "aws:dynamodb"}
+        for record in records
+    ]
+    return json.dumps({"Records": shown}, separators=(",", ":"), default=str).encode()
 
 
 def _arrival(record: Record) -> datetime:

@@ -4,11 +4,14 @@ Bound to the loopback address only. Connections are kept alive and answers leave
 write. ``/_retrodict/`` is no name a bucket can have, so it never hides an S3 request:
 
 - ``GET  /_retrodict/status``: functions, mappings, clock and outputs,
-- ``POST /_retrodict/idle?timeout=S``: waits until nothing is left to do, 504 if not,
+- ``POST /_retrodict/idle?timeout=S``: waits until nothing is left to do, 504 if not;
+  with ``&drive=0`` without moving the clock to what is due next,
 - ``POST /_retrodict/advance`` with ``{"seconds": S}`` or ``{"to": RFC 3339}``,
-- ``POST /_retrodict/kill?function=NAME``: kills a function's process.
+- ``POST /_retrodict/kill?function=NAME``: kills a function's process,
+- ``POST /_retrodict/kill?endpoint=NAME``: kills an endpoint's processes.
 """
 
+import io
 import json
 import threading
 import urllib.request
@@ -24,11 +27,17 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from infra.local.errors import TwinError, TwinTimeoutError, UnknownFunctionError
+from infra.local.errors import (
+    TwinError,
+    TwinTimeoutError,
+    UnknownEndpointError,
+    UnknownFunctionError,
+)
 
 PREFIX = "/_retrodict/"
 _MAPPINGS = "/2015-03-31/event-source-mappings"
 _DEFAULT_TIMEOUT_SECONDS = 60.0
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 _StartResponse: TypeAlias = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -39,7 +48,7 @@ class Administration(Protocol):
     def status(self) -> Mapping[str, Any]:
         """Return everything worth seeing."""
 
-    def wait_idle(self, timeout: float) -> None:
+    def wait_idle(self, timeout: float, *, drive: bool) -> None:
         """Wait until nothing is left to do."""
 
     def advance(self, *, seconds: float | None, to: str | None) -> None:
@@ -48,8 +57,23 @@ class Administration(Protocol):
     def kill(self, name: str) -> bool:
         """Kill a function's process."""
 
+    def kill_endpoint(self, name: str) -> bool:
+        """Kill the processes of an endpoint."""
+
     def mappings_changed(self) -> None:
         """Look at the event source mappings again."""
+
+
+class Service(Protocol):
+    """A part of AWS that the twin answers itself, before moto sees the request."""
+
+    def answers(self, method: str, path: str, target: str) -> bool:
+        """Return whether `answer` may know what to do with a request."""
+
+    def answer(
+        self, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes] | None:
+        """Return status, headers and body, or None if moto should answer."""
 
 
 class _Handler(MotoRequestHandler):
@@ -80,6 +104,7 @@ class Gateway:
 
     def __init__(self, port: int) -> None:
         self._administration: Administration | None = None
+        self._services: list[Service] = []
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server = make_server(
             "127.0.0.1", port, self._answer, threaded=True, request_handler=_Handler
@@ -104,6 +129,10 @@ class Gateway:
         """Answer the twin's own paths from now on."""
         self._administration = administration
 
+    def serve(self, service: Service) -> None:
+        """Ask `service` before moto from now on."""
+        self._services.append(service)
+
     def stop(self) -> None:
         """Forget everything in moto and answer no more."""
         if self._thread.is_alive():
@@ -121,11 +150,41 @@ class Gateway:
         path = environ.get("PATH_INFO", "")
         if path.startswith(PREFIX) and self._administration is not None:
             return _administer(self._administration, environ, start_response)
+        for service in self._services:
+            served = _serve(service, environ, start_response)
+            if served is not None:
+                return served
         answer: Iterable[bytes] = self._moto(environ, start_response)
         is_change = environ["REQUEST_METHOD"] != "GET" and path.startswith(_MAPPINGS)
         if is_change and self._administration is not None:
             self._administration.mappings_changed()
         return answer
+
+
+def _serve(
+    service: Service, environ: dict[str, Any], start_response: _StartResponse
+) -> Iterable[bytes] | None:
+    path = environ.get("PATH_INFO", "")
+    target = environ.get("HTTP_X_AMZ_TARGET", "")
+    if not service.answers(environ["REQUEST_METHOD"], path, target):
+        return None
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    body = environ["wsgi.input"].read(length)
+    headers = {
+        key.removeprefix("HTTP_").replace("_", "-").lower(): value
+        for key, value in environ.items()
+        if key.startswith("HTTP_") or key == "CONTENT_TYPE"
+    }
+    answered = service.answer(path, headers, body)
+    if answered is None:
+        environ["wsgi.input"] = io.BytesIO(body)
+        return None
+    status, answer_headers, content = answered
+    start_response(
+        f"{int(status)} {_REASONS.get(int(status), 'Answered')}",
+        [*answer_headers, ("Content-Length", str(len(content)))],
+    )
+    return [content]
 
 
 def _administer(
@@ -139,7 +198,7 @@ def _administer(
         status, answer = _act(administration, environ, body)
     except TwinTimeoutError as error:
         status, answer = HTTPStatus.GATEWAY_TIMEOUT, {"error": str(error)}
-    except UnknownFunctionError as error:
+    except (UnknownFunctionError, UnknownEndpointError) as error:
         status, answer = HTTPStatus.NOT_FOUND, {"error": str(error)}
     except (TwinError, ValueError, TypeError) as error:
         status, answer = HTTPStatus.BAD_REQUEST, {"error": str(error)}
@@ -167,12 +226,15 @@ def _act(
             return HTTPStatus.OK, administration.status()
         case ("POST", "idle"):
             timeout = float(query.get("timeout", _DEFAULT_TIMEOUT_SECONDS))
-            administration.wait_idle(timeout)
+            administration.wait_idle(timeout, drive=query.get("drive", "1") != "0")
             return HTTPStatus.OK, {"idle": True}
         case ("POST", "advance"):
             wanted = json.loads(body or b"{}")
             administration.advance(seconds=wanted.get("seconds"), to=wanted.get("to"))
             return HTTPStatus.OK, {"now": administration.status()["clock"]["now"]}
+        case ("POST", "kill") if "endpoint" in query:
+            killed = administration.kill_endpoint(query["endpoint"])
+            return HTTPStatus.OK, {"killed": killed}
         case ("POST", "kill"):
             if "function" not in query:
                 raise ValueError("say which function: ?function=NAME")

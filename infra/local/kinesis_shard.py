@@ -131,6 +131,11 @@ def last_sequence_number(stream_arn: str, shard_id: str) -> int:
         return len(_records(_stream(stream_arn).shards[shard_id]).listed)
 
 
+def name_of(record: Record) -> str:
+    """Return what a partial answer calls a record."""
+    return str(record.sequence_number)
+
+
 def retention_hours(stream_arn: str) -> int:
     """Return for how long the stream keeps a record."""
     return int(_stream(stream_arn).retention_period_hours)

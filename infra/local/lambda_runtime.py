@@ -80,6 +80,24 @@ class Outcome:
     log_tail: bytes = b""
 
 
+@dataclass(frozen=True)
+class Invoked:
+    """An invocation that ended, for whoever measures.
+
+    Attributes
+    ----------
+    seconds
+        How long it took, s.
+    written
+        What the process wrote meanwhile.
+    """
+
+    function: str
+    seconds: float
+    is_error: bool
+    written: bytes
+
+
 @dataclass
 class FunctionCounts:
     """What a function has done since the twin started."""
@@ -283,12 +301,18 @@ class _Function:
             configuration = _configuration(definition)
             sandbox = self._ready(definition, configuration)
             before = self.log_path.stat().st_size
+            began = time.perf_counter()
             outcome = self._run(sandbox, configuration, payload)
+            seconds = time.perf_counter() - began
             self.counts.invocations += 1
             self.counts.errors += outcome.is_error
             with self.log_path.open("rb") as log:
-                log.seek(max(before, self.log_path.stat().st_size - _LOG_TAIL_BYTES))
-                tail = log.read()
+                log.seek(before)
+                written = log.read()
+            tail = written[-_LOG_TAIL_BYTES:]
+            self._runtime.report(
+                Invoked(self._name, seconds, outcome.is_error, written)
+            )
             return Outcome(outcome.payload, outcome.is_error, outcome.request_id, tail)
 
     def _ready(
@@ -359,6 +383,10 @@ class _Function:
             )
 
 
+def _tell_nobody(invoked: Invoked) -> None:
+    """Measure nothing."""
+
+
 def _fail(invocation: _Invocation, kind: str, message: str) -> Outcome:
     text = f"RequestId: {invocation.request_id} Error: {message}"
     body = json.dumps({"errorType": kind, "errorMessage": text})
@@ -390,6 +418,7 @@ class LambdaRuntime:
         self._lock = threading.Lock()
         self._functions: dict[str, _Function] = {}
         self.is_stopping = False
+        self.report: Callable[[Invoked], None] = _tell_nobody
         self.log_folder = folder / "logs"
         self.log_folder.mkdir(parents=True)
 

@@ -206,8 +206,7 @@ def route_events(
         if self.state != "ENABLED":
             return
         event = _as_delivered(original_event)
-        pattern = EventPattern(self.event_pattern.get_pattern(), place=self.name)
-        if not pattern.matches(event):
+        if not _is_for(self, event):
             return
         body = json.dumps(event)
         for target in self.targets:
@@ -238,6 +237,16 @@ def route_events(
         invocations.add(target["Arn"], body.encode())
 
     Rule.send_to_targets = send  # type: ignore[method-assign]
+
+
+def _is_for(rule: Rule, event: Mapping[str, Any]) -> bool:
+    """Return whether a rule takes an event: its own schedule's, or a match."""
+    if event["source"] == "aws.events" and rule.arn in event["resources"]:
+        return True
+    pattern = rule.event_pattern.get_pattern()
+    if not pattern:
+        return False  # a rule on a schedule only
+    return EventPattern(pattern, place=rule.name).matches(event)
 
 
 def _as_delivered(event: Mapping[str, Any]) -> dict[str, Any]:

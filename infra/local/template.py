@@ -75,12 +75,30 @@ class Asset:
 
 
 @dataclass(frozen=True)
+class DockerImage:
+    """A folder that the deployment builds into an image and pushes.
+
+    Attributes
+    ----------
+    repository, tag
+        Where it goes, with the pseudo parameters still in place.
+    folder
+        What it is built from.
+    """
+
+    repository: str
+    tag: str
+    folder: Path
+
+
+@dataclass(frozen=True)
 class Stack:
     """One template of an environment and what it uploads."""
 
     name: str
     template: Mapping[str, Any]
     assets: tuple[Asset, ...] = ()
+    images: tuple[DockerImage, ...] = ()
 
     @property
     def resources(self) -> Mapping[str, Any]:
@@ -157,17 +175,21 @@ def _stacks(directory: Path) -> tuple[Stack, ...]:
         if artifact["type"] != "aws:cloudformation:stack":
             continue
         properties = artifact["properties"]
-        assets = [
-            asset
+        manifests = [
+            artifacts[dependency]["properties"]["file"]
             for dependency in artifact.get("dependencies", ())
             if artifacts[dependency]["type"] == "cdk:asset-manifest"
-            for asset in _assets(directory, artifacts[dependency]["properties"]["file"])
         ]
         stacks.append(
             Stack(
                 properties.get("stackName", name),
                 json.loads((directory / properties["templateFile"]).read_text()),
-                tuple(assets),
+                tuple(
+                    asset for file in manifests for asset in _assets(directory, file)
+                ),
+                tuple(
+                    image for file in manifests for image in _images(directory, file)
+                ),
             )
         )
     return tuple(stacks)
@@ -175,9 +197,7 @@ def _stacks(directory: Path) -> tuple[Stack, ...]:
 
 def _assets(directory: Path, file: str) -> Iterator[Asset]:
     manifest = json.loads((directory / file).read_text())
-    if manifest.get("dockerImages"):
-        raise UnsupportedByTwinError(file, "asset", "dockerImages")
-    for entry in manifest["files"].values():
+    for entry in manifest.get("files", {}).values():
         source = entry["source"]
         for destination in entry["destinations"].values():
             yield Asset(
@@ -185,6 +205,20 @@ def _assets(directory: Path, file: str) -> Iterator[Asset]:
                 destination["objectKey"],
                 (directory / source["path"]).resolve(),
                 source["packaging"],
+            )
+
+
+def _images(directory: Path, file: str) -> Iterator[DockerImage]:
+    manifest = json.loads((directory / file).read_text())
+    for entry in manifest.get("dockerImages", {}).values():
+        source = entry["source"]
+        if "directory" not in source:
+            raise UnsupportedByTwinError(file, "docker image", f"the source {source}")
+        for destination in entry["destinations"].values():
+            yield DockerImage(
+                destination["repositoryName"],
+                destination["imageTag"],
+                (directory / source["directory"]).resolve(),
             )
 
 

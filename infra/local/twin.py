@@ -16,17 +16,23 @@ from pathlib import Path
 from typing import Any, Self
 
 import infra.local.resources  # noqa: F401 - registers the types
-from infra.local import kinesis_shard
+from infra.local import kinesis_shard, table_stream
 from infra.local.activity import Activity
+from infra.local.alarms import Alarms
 from infra.local.assets import upload
 from infra.local.clock import Clock, DrivenClock, MachineClock
 from infra.local.errors import TwinError, TwinTimeoutError
+from infra.local.event_bus import rules, send
 from infra.local.event_source_mapping import EventSourceMappings
 from infra.local.gateway import Gateway
-from infra.local.lambda_runtime import LambdaRuntime, run_functions
+from infra.local.lambda_runtime import Invoked, LambdaRuntime, run_functions
+from infra.local.metrics import Metrics
 from infra.local.object_events import AsynchronousInvocations, route_events
 from infra.local.resources.registry import REGISTRY, Site, check, clients
-from infra.local.template import Deployment, Stack, read_assembly
+from infra.local.sagemaker import SageMaker, images_of
+from infra.local.schedules import Schedules
+from infra.local.state_machines import StateMachines
+from infra.local.template import ACCOUNT, Deployment, Stack, read_assembly
 
 # One region, whatever the caller's AWS configuration says, so that every client that
 # looks for the twin's resources finds them.
@@ -51,6 +57,8 @@ class Twin:
         Region the resources are in.
     functions
         The functions; ``functions.kill(name)`` is a fault to test with.
+    sagemaker
+        Training jobs, models and endpoints.
     mappings
         The event source mappings.
     clock
@@ -76,6 +84,28 @@ class Twin:
         self._asynchronous = AsynchronousInvocations(
             clock, self._activity, self.functions, self._client
         )
+        self.metrics = Metrics(self.region, clock.now)
+        self.alarms = Alarms(
+            clock,
+            self.metrics,
+            self.region,
+            self._client,
+            self._alarm_changed,
+        )
+        self.schedules = Schedules(clock, self.region)
+        self.machines = StateMachines(
+            clock, self._activity, self._execution_changed, self._count_execution
+        )
+        self.sagemaker = SageMaker(
+            folder=self._folder / "sagemaker",
+            endpoint_url=self.endpoint_url,
+            region=self.region,
+            clock=clock,
+            activity=self._activity,
+            client=self._client,
+            metrics=self.metrics,
+            alarms=self.alarms.states,
+        )
         self.mappings = EventSourceMappings(
             clock, self._activity, self.functions, self._client, self.region
         )
@@ -88,6 +118,7 @@ class Twin:
         *,
         real_time: bool = False,
         port: int = 0,
+        start_at: datetime | None = None,
     ) -> Self:
         """Create an environment from a synthesised assembly and set it in motion.
 
@@ -101,6 +132,8 @@ class Twin:
             Follow the machine's clock instead of one that is driven.
         port
             Port of 127.0.0.1, 0 for any that is free.
+        start_at
+            First instant of the driven clock; the machine's now if None.
 
         Raises
         ------
@@ -114,7 +147,7 @@ class Twin:
         stacks = read_assembly(assembly_directory, environment)
         if not _alone.acquire(blocking=False):
             raise TwinError("this process already runs a twin: stop it first")
-        clock: Clock = MachineClock() if real_time else DrivenClock()
+        clock: Clock = MachineClock() if real_time else DrivenClock(start_at)
         try:
             twin = cls(stacks, environment, clock, port)
         except BaseException:
@@ -129,6 +162,11 @@ class Twin:
 
     def _deploy(self, stacks: tuple[Stack, ...]) -> None:
         kinesis_shard.close_gap()
+        table_stream.close_gap()
+        self.metrics.start()
+        self.alarms.start()
+        self.machines.start(int(self.endpoint_url.rsplit(":", 1)[1]))
+        self.functions.report = self._measure
         run_functions(self.functions, self._asynchronous.add)
         route_events(self.functions, self._asynchronous, self._client)
         order = [
@@ -136,6 +174,10 @@ class Twin:
             for resource in self._deployment.order()
             if self._deployment.kind(resource) not in _IGNORED
         ]
+        self.sagemaker.start(images_of(stacks, self._deployment))
+        if isinstance(self.clock, DrivenClock):
+            self.clock.follow(self.sagemaker.moved)
+        self._gateway.serve(self.sagemaker)
         self.clock.start()
         self._gateway.start()
         upload(stacks, self._deployment, self._client)
@@ -146,6 +188,10 @@ class Twin:
             site = Site(resource, self.region, self._client)
             self._deployment.add(resource, REGISTRY[kind].create(site, properties))
         self.mappings.reconcile()
+        for rule in rules(self.region):
+            if rule.scheduled_expression:
+                fire: Any = rule.send_to_targets
+                self.schedules.add(rule.arn, rule.scheduled_expression, fire)
         self._gateway.administer(self)
 
     def outputs(self) -> dict[str, str]:
@@ -164,7 +210,11 @@ class Twin:
         """Kill the process of a function; False if it has none."""
         return self.functions.kill(name)
 
-    def wait_idle(self, timeout: float = 60.0) -> None:
+    def kill_endpoint(self, name: str) -> bool:
+        """Kill the processes of an endpoint; False if it has none."""
+        return self.sagemaker.kill(name)
+
+    def wait_idle(self, timeout: float = 60.0, *, drive: bool = True) -> None:
         """Wait until every mapping is at its tip and no invocation runs.
 
         The driven clock is moved to what is due next whenever nothing else is left, so
@@ -175,6 +225,8 @@ class Twin:
         ----------
         timeout
             The machine's seconds.
+        drive
+            Whether to move the driven clock; else what waits for it goes on waiting.
 
         Raises
         ------
@@ -182,19 +234,23 @@ class Twin:
             If that is not reached in time.
         """
         deadline = time.perf_counter() + timeout
-        while True:
+
+        def settle() -> None:
             left = deadline - time.perf_counter()
             if left <= 0 or not self._activity.wait_idle(timeout=left):
                 raise TwinTimeoutError(
                     f"expected the twin to be idle within {timeout:g} s, but "
                     f"{self._what_is_left()}"
                 )
+
+        while True:
+            settle()
             due = self.clock.next_due()
-            if due is None:
+            if due is None or not drive:
                 return
             if isinstance(self.clock, DrivenClock):
-                with self._driving:  # what it starts is waited for above
-                    self.clock.advance_to(max(due, self.clock.now()), _go_on)
+                with self._driving:
+                    self.clock.advance_to(max(due, self.clock.now()), settle)
             else:
                 wait = max(0.0, (due - self.clock.now()).total_seconds())
                 time.sleep(min(wait, deadline - time.perf_counter(), 0.1) + 0.001)
@@ -240,20 +296,65 @@ class Twin:
             },
             "functions": self.functions.status(),
             "mappings": self.mappings.status(),
+            "schedules": self.schedules.status(),
+            "executions": self.machines.status(),
+            "alarms": self.alarms.states(),
+            "sagemaker": self.sagemaker.status(),
             "outputs": self.outputs(),
         }
 
     def stop(self) -> None:
         """End every process and thread, and forget everything."""
+        self.machines.stop()
         self.mappings.stop()
+        self.sagemaker.stop()
         self._asynchronous.stop()
         self.functions.stop()
         self.mappings.join()
+        self.sagemaker.join()
         self._asynchronous.join()
         self._gateway.stop()
         self.clock.stop()
         shutil.rmtree(self._folder)
         _alone.release()
+
+    def _measure(self, invoked: Invoked) -> None:
+        """Count an invocation as AWS/Lambda does, and the metrics it printed."""
+        about = {"FunctionName": invoked.function}
+        self.metrics.put_all(
+            "AWS/Lambda",
+            [
+                ("Invocations", about, 1.0, "Count"),
+                ("Errors", about, float(invoked.is_error), "Count"),
+                ("Duration", about, invoked.seconds * 1000, "Milliseconds"),
+            ],
+        )
+        self.metrics.read_lines(invoked.written)
+
+    def _alarm_changed(self, event: Mapping[str, Any]) -> None:
+        send(self.region, event)
+        if event["detail"]["state"]["value"] == "ALARM":
+            self.sagemaker.alarm_rang(event["detail"]["alarmName"])
+
+    def _execution_changed(
+        self, detail_type: str, arn: str, detail: Mapping[str, Any]
+    ) -> None:
+        send(
+            self.region,
+            {
+                "version": "0",
+                "detail-type": detail_type,
+                "source": "aws.states",
+                "account": ACCOUNT,
+                "time": f"{self.clock.now():%Y-%m-%dT%H:%M:%SZ}",
+                "region": self.region,
+                "resources": [arn],
+                "detail": dict(detail),
+            },
+        )
+
+    def _count_execution(self, name: str, dimensions: Mapping[str, str]) -> None:
+        self.metrics.put("AWS/States", name, dimensions, 1.0, "Count")
 
     def _settle(self) -> None:
         if not self._activity.wait_idle(timeout=_LONGEST_SETTLE_SECONDS):
@@ -265,11 +366,10 @@ class Twin:
             for status in self.mappings.status().values()
             if status["lag_records"]
         }
-        return f"these functions are behind: {behind}" if behind else "a function runs"
-
-
-def _go_on() -> None:
-    """Wait for nothing."""
+        if behind:
+            return f"these functions are behind: {behind}"
+        busy = self.sagemaker.under_way()
+        return f"these are under way: {busy}" if busy else "a function runs"
 
 
 def _instant(text: str) -> datetime:

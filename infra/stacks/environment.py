@@ -8,24 +8,26 @@ from constructs import Construct
 
 from infra.settings import Settings, environments, read_context, stages_dependencies
 from infra.stacks.compute import ComputeStack
+from infra.stacks.learning import LearningStack
 from infra.stacks.state import StateStack
 
 
 class RetrodictEnvironment(Stage):
-    """The stacks ``Retrodict-<env>-State`` and ``Retrodict-<env>-Compute``."""
+    """The stacks ``Retrodict-<env>-State``, ``-Compute`` and ``-Learning``."""
 
     def __init__(
         self, scope: Construct, *, settings: Settings, stage_dependencies: bool
     ) -> None:
         super().__init__(scope, f"Retrodict-{settings.name}")
         state = StateStack(self, "State", settings=settings)
-        ComputeStack(
-            self,
-            "Compute",
-            settings=settings,
-            state=state,
-            stage_dependencies=stage_dependencies,
-        )
+        for name, stack in (("Compute", ComputeStack), ("Learning", LearningStack)):
+            stack(
+                self,
+                name,
+                settings=settings,
+                state=state,
+                stage_dependencies=stage_dependencies,
+            )
 
 
 def build_app(

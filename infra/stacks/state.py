@@ -28,12 +28,17 @@ class StateStack(Stack):
             env=Environment(account=settings.account, region=settings.region),
             termination_protection=True,
         )
-        key = EncryptionKey(self, "DataKey", purpose="events and what is made of them")
+        key = self.key = EncryptionKey(
+            self, "DataKey", purpose="events and what is made of them"
+        )
         retention = Duration.hours(settings.stream_retention_hours)
         access_logs = AccessLogBucket(self, "AccessLogs")
 
         self.ingest = EventStream(self, "Ingest", key=key, retention=retention)
         self.events = EventStream(self, "Events", key=key, retention=retention)
+        self.predictions = EventStream(
+            self, "Predictions", key=key, retention=retention
+        )
         self.event_log = EventLog(self, "EventLog", key=key, access_logs=access_logs)
         self.quarantine = Quarantine(
             self, "Quarantine", key=key, access_logs=access_logs
@@ -55,6 +60,7 @@ class StateStack(Stack):
         for name, value in {
             "IngestStreamName": self.ingest.stream_name,
             "EventsStreamName": self.events.stream_name,
+            "PredictionsStreamName": self.predictions.stream_name,
             "EventLogBucketName": self.event_log.bucket_name,
             "QuarantineBucketName": self.quarantine.bucket_name,
             "ImportBucketName": self.imports.bucket_name,

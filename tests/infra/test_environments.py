@@ -34,6 +34,7 @@ OUTPUTS = {
     "IngestStreamName",
     "LifecycleTableName",
     "OnlineStoreTableName",
+    "PredictionsStreamName",
     "QuarantineBucketName",
 }
 # Which property each setting decides.
@@ -47,7 +48,12 @@ VALID = {
     "stream_retention_hours": 24,
     "archive_window_seconds": 5,
     "feature_window_seconds": 1,
+    "score_window_seconds": 1,
     "log_retention_days": 14,
+    "drift_every_minutes": 60,
+    "instance_type": "ml.m5.large",
+    "instance_count": 1,
+    "training_instance_type": "ml.m5.xlarge",
 }
 
 
@@ -99,7 +105,7 @@ def test_the_app_writes_the_same_bytes_in_another_process(
 
     again = synthesised(tmp_path / "cdk.out")
 
-    assert len(again) == 2 * 2 * len(ENVIRONMENTS)
+    assert len(again) == 2 * 3 * len(ENVIRONMENTS)
     assert again == synthesised(assembly.folder)
 
 
@@ -119,11 +125,12 @@ def test_bytecode_that_a_machine_left_behind_is_no_code(tmp_path: Path) -> None:
     assert after.asset_hash == before.asset_hash
 
 
-def test_each_environment_has_its_two_stacks(assembly: Assembly) -> None:
+def test_each_environment_has_its_three_stacks(assembly: Assembly) -> None:
     for environment in ENVIRONMENTS:
         assert assembly.artifacts(environment).keys() == {
             f"Retrodict-{environment}-State",
             f"Retrodict-{environment}-Compute",
+            f"Retrodict-{environment}-Learning",
         }
 
 
@@ -166,7 +173,7 @@ def test_templates_use_only_intrinsics_that_the_twin_resolves(
 ) -> None:
     used: set[str] = set()
     for environment in ENVIRONMENTS:
-        for stack in ("State", "Compute"):
+        for stack in ("State", "Compute", "Learning"):
             text = assembly.path_of(environment, stack).read_text(encoding="utf-8")
             used |= set(re.findall(r'"(Fn::\w+|Ref)":', text))
 
@@ -180,9 +187,12 @@ def test_an_export_has_a_reader(assembly: Assembly, environment: str) -> None:
         for output in assembly.template(environment, "State")["Outputs"].values()
         if "Export" in output
     }
-    compute = assembly.path_of(environment, "Compute").read_text(encoding="utf-8")
+    readers = "".join(
+        assembly.path_of(environment, stack).read_text(encoding="utf-8")
+        for stack in ("Compute", "Learning")
+    )
 
-    assert set(re.findall(r'"Fn::ImportValue": "([^"]+)"', compute)) == exported
+    assert set(re.findall(r'"Fn::ImportValue": "([^"]+)"', readers)) == exported
 
 
 def test_settings_are_what_cdk_json_says() -> None:

@@ -1,6 +1,7 @@
 """The folders are the architecture: what each may import is a rule, not a habit."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ CORE = ROOT / "layers/core/python/retrodict"
 PIPELINES = ROOT / "layers/pipelines/python/pipelines"
 IMPURE = {"os", "random", "secrets", "socket", "subprocess", "time", "urllib", "uuid"}
 HOT = ["validate_records", "write_features"]
+TRAINING_PACKAGES = {"numpy", "sklearn"}
 COLD_PACKAGES = {"awswrangler", "pandas", "pyarrow", "sklearn", "sagemaker"}
 
 
@@ -52,7 +54,23 @@ def test_the_core_never_asks_the_time(module: Path) -> None:
 def test_a_pipeline_knows_only_the_core(module: Path) -> None:
     allowed = sys.stdlib_module_names | {"retrodict", "pipelines"}
 
-    assert imports(module) <= allowed
+    assert imports(module) - TRAINING_PACKAGES <= allowed
+
+
+def test_importing_a_pipeline_loads_nothing_that_only_its_fit_needs() -> None:
+    paths = [str(CORE.parent), str(PIPELINES.parent)]
+    program = (
+        f"import sys; sys.path[:0] = {paths!r}\n"
+        "from retrodict.pipeline import load_pipelines\n"
+        "assert load_pipelines()\n"
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert not set(done.stdout.split()) & (TRAINING_PACKAGES | COLD_PACKAGES)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,18 @@ from pipelines.sensor_anomaly.contract import Reading
 from retrodict.contracts import Event, Key, field
 from retrodict.errors import FeatureDefinitionError
 from retrodict.expressions import Constant
-from retrodict.features import count, difference, feature_set, features, last, mean, std
+from retrodict.features import (
+    count,
+    difference,
+    feature_set,
+    features,
+    last,
+    last_value,
+    mean,
+    same_hour_mean,
+    same_hour_std,
+    std,
+)
 from retrodict.state import KeyState
 
 from tests.events import reading
@@ -152,3 +163,113 @@ def test_division_by_zero_is_null() -> None:
     expression = Constant(1.0) / 0
 
     assert expression.evaluate(lambda _: None) is None
+
+
+# --- the same hour of earlier days ----------------------------------------------------
+
+HOUR, DAY = 3_600, 86_400
+
+
+@features(Reading, lateness="10m", max_rate="1/s")
+class Usual:
+    """What is usual at this hour, from two days or one."""
+
+    usual = same_hour_mean(Reading.value, days=2)
+    surely = same_hour_mean(Reading.value, days=2, at_least=3)
+    spread = same_hour_std(Reading.value, days=1)
+    residual = Reading.value - usual
+
+
+USUAL = feature_set(Usual)
+
+
+def served(*readings: tuple[float, float]) -> dict[str, float | None]:
+    """Fold values at seconds after noon, and return the features of the newest."""
+    events = [
+        reading(value, at_s=at_s, id=str(number), number=number)
+        for number, (at_s, value) in enumerate(readings, start=1)
+    ]
+    return KeyState(USUAL).fold(events)[0].features
+
+
+def test_the_usual_value_is_the_mean_of_this_hour_on_the_days_before() -> None:
+    found = served((0, 1.0), (HOUR - 1, 2.0), (DAY, 6.0), (2 * DAY + 1800, 10.0))
+
+    assert found == {"usual": 3.0, "surely": 3.0, "spread": None, "residual": 7.0}
+
+
+def test_the_day_itself_and_other_hours_are_not_usual() -> None:
+    found = served((-1, 50.0), (HOUR, 60.0), (DAY, 7.0), (DAY + 60, 8.0))
+
+    assert found["usual"] is None
+    assert found["residual"] is None
+
+
+def test_days_further_back_are_forgotten() -> None:
+    found = served((0, 1.0), (DAY, 2.0), (2 * DAY, 4.0), (3 * DAY, 9.0))
+
+    assert found["usual"] == 3.0
+
+
+def test_fewer_events_than_asked_for_are_not_usual() -> None:
+    assert served((0, 1.0), (60, 2.0), (DAY, 9.0))["surely"] is None
+    assert served((0, 1.0), (60, 2.0), (90, 3.0), (DAY, 9.0))["surely"] == 2.0
+
+
+def test_the_spread_at_this_hour_needs_two_events() -> None:
+    assert served((0, 2.0), (DAY, 9.0))["spread"] is None
+    assert served((0, 2.0), (60, 4.0), (DAY, 9.0))["spread"] == 2**0.5
+
+
+@pytest.mark.parametrize(
+    ("days", "at_least"), [(0, 1), (61, 1), (True, 1), ("7", 1), (7, 0), (7, 1.5)]
+)
+def test_days_and_events_are_whole_numbers_in_range(days: int, at_least: int) -> None:
+    with pytest.raises(FeatureDefinitionError, match="whole number"):
+        same_hour_mean(Reading.value, days, at_least=at_least)
+
+
+def test_what_days_and_events_are_asked_for_is_part_of_the_meaning() -> None:
+    meanings = {
+        same_hour_mean(Reading.value, days=7).describe(),
+        same_hour_mean(Reading.value, days=6).describe(),
+        same_hour_mean(Reading.value, days=7, at_least=2).describe(),
+        same_hour_std(Reading.value, days=7).describe(),
+    }
+
+    assert len(meanings) == 4
+
+
+def test_the_hours_that_a_state_must_keep_count_against_its_item() -> None:
+    with pytest.raises(FeatureDefinitionError) as caught:
+
+        @features(Reading, lateness="10m", max_rate="3/s")
+        class TooMuch:
+            mean_10m = mean(Reading.value, last("10m"))
+            usual = same_hour_mean(Reading.value, days=60)
+            spread = same_hour_std(Reading.value, days=7)
+
+    assert "1464 hours of 48 bytes" in str(caught.value)
+
+
+# --- every meaning is computed once ---------------------------------------------------
+
+
+def test_a_statistic_that_many_features_read_is_computed_once() -> None:
+    @features(Reading, max_rate="1/s")
+    class Shared:
+        latest = last_value(Reading.value, last(3))
+        one = Reading.value - mean(Reading.value, last(3))
+        two = one * 2
+        three = mean(Reading.value, last(3)) - one / two
+
+    shared = feature_set(Shared)
+    state, _ = KeyState(shared).fold(
+        [reading(v, at_s=n, id=str(n), number=n) for n, v in enumerate([1, 2, 6], 1)]
+    )
+
+    assert state.features == {"latest": 6.0, "one": 3.0, "two": 6.0, "three": 2.5}
+    assert [statistic.describe() for statistic in shared.statistics] == [
+        "last(sensor.reading.value, last(3))",
+        "mean(sensor.reading.value, last(3))",
+    ]

@@ -1,5 +1,6 @@
 """What becomes of an event that meets the state of its key."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -7,10 +8,20 @@ from pipelines.sensor_anomaly.contract import Reading
 from retrodict import codec
 from retrodict.envelope import StampedEvent
 from retrodict.errors import StateFormatError
-from retrodict.features import feature_set, features, last, mean
+from retrodict.features import (
+    FeatureSet,
+    feature_set,
+    features,
+    last,
+    mean,
+    same_hour_mean,
+    same_hour_std,
+)
+from retrodict.panes import HOUR_US, Pane
 from retrodict.state import KeyState, Outcome, order_of_knowing
+from retrodict.statistics import Moments
 
-from tests.events import place, reading
+from tests.events import NOON_US, place, reading
 
 
 @features(Reading, lateness="1m", max_rate="1/s")
@@ -96,6 +107,14 @@ def test_a_state_of_a_newer_codec_is_refused_by_number() -> None:
         KeyState.decode(SENSOR, bytes(blob))
 
 
+def test_a_state_of_an_older_codec_is_to_be_rebuilt() -> None:
+    blob = bytearray(KeyState(SENSOR).fold([reading(1.0)])[0].encode())
+    blob[2] = 1
+
+    with pytest.raises(StateFormatError, match="rebuild the online store"):
+        KeyState.decode(SENSOR, bytes(blob))
+
+
 def test_a_state_of_another_definition_is_refused() -> None:
     blob = codec.encode("ab" * 32, "", 1, [])
 
@@ -109,6 +128,102 @@ def test_a_state_cut_short_is_refused(cut: int) -> None:
 
     with pytest.raises(StateFormatError):
         KeyState.decode(SENSOR, blob[:cut])
+
+
+# --- hours instead of events ----------------------------------------------------------
+
+
+@features(Reading, lateness="1m", max_rate="1/s")
+class Usual:
+    """The horizon lies 6 minutes back; one event behind it is held."""
+
+    usual = same_hour_mean(Reading.value, days=2)
+
+
+@features(Reading, lateness="1m", max_rate="1/s")
+class Spread:
+    """The same, with squares."""
+
+    spread = same_hour_std(Reading.value, days=2)
+
+
+USUAL, SPREAD = feature_set(Usual), feature_set(Spread)
+
+
+def hourly(values: Sequence[float], definition: FeatureSet = USUAL) -> KeyState:
+    """Fold one event every 20 minutes from noon on, one batch each."""
+    state = KeyState(definition)
+    for number, value in enumerate(values):
+        event = reading(value, at_s=number * 1200, id=str(number), number=number + 1)
+        state, _ = state.fold([event])
+    return state
+
+
+def test_an_event_behind_the_horizon_becomes_part_of_its_hour() -> None:
+    state = hourly([1.5, 2.0, 3.0, 5.0, 8.0])
+
+    noon = NOON_US // HOUR_US
+    assert [entry.values[0] for entry in state.entries] == [5.0, 8.0]
+    assert state.panes == (Pane(0, noon, Moments(3, 13, None, 1)),)
+
+
+def test_squares_are_kept_only_where_a_spread_reads_them() -> None:
+    assert hourly([1.5, 2.0, 3.0, 5.0, 8.0], SPREAD).panes[0].moments == Moments(
+        3, 13, 61, 1
+    )
+
+
+def test_hours_that_nothing_reads_any_more_are_forgotten() -> None:
+    state = hourly([float(n) for n in range(3 * 24 * 5)])
+
+    newest = (state.time_us or 0) // HOUR_US
+    assert [p.hour for p in state.panes] == list(range(newest - 2 * 24, newest + 1))
+
+
+@pytest.mark.parametrize("definition", [USUAL, SPREAD], ids=["sum", "squares"])
+def test_states_with_hours_survive_their_codec(definition: FeatureSet) -> None:
+    state = hourly([20.1 + n / 7 for n in range(200)], definition)
+
+    assert KeyState.decode(definition, state.encode()) == state
+    assert state.encode()[2] == 2
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_hours_cut_short_are_refused(cut: int) -> None:
+    blob = hourly([20.1 + n / 7 for n in range(30)]).encode()
+
+    with pytest.raises(StateFormatError, match="cut short"):
+        KeyState.decode(USUAL, blob[:-cut])
+
+
+def test_bytes_behind_a_state_are_refused() -> None:
+    with pytest.raises(StateFormatError, match="1 bytes follow"):
+        KeyState.decode(USUAL, hourly([1.0]).encode() + b"!")
+
+
+def test_sums_of_the_widest_doubles_never_outgrow_the_item() -> None:
+    wide = [1.7e308, -1.7e308, 5e-324, 1.1e-300]
+    long = "x" * 240
+
+    def event(number: int, at_s: float) -> StampedEvent:
+        value = wide[number % len(wide)]
+        return reading(value, at_s=at_s, id=f"{number}-{long}", number=number)
+
+    days = [event(n, n * 900) for n in range(1, 4 * 24 * 3)]
+    state, _ = KeyState(SPREAD).fold(days)
+    limit = SPREAD.state_limit_bytes
+    burst = [
+        event(number, len(days) * 900 + number / 100)
+        for number in range(len(days) + 1, len(days) + limit // 250)
+    ]
+    whole, folded = state.fold(burst)
+    parts, _ = state.fold(burst[:700])
+    parts, _ = KeyState.decode(SPREAD, parts.encode()).fold(burst[700:])
+
+    assert len(state.panes) > 48
+    assert folded[-1].outcome is Outcome.TOO_FAST
+    assert limit // 2 < len(whole.encode()) <= limit
+    assert parts == whole
 
 
 def test_a_log_is_replayed_by_position_and_each_position_once() -> None:

@@ -11,8 +11,10 @@ from infra.local.resources import (
     lambda_,
     logs,
     s3,
+    sagemaker,
     sns,
     sqs,
+    step_functions,
 )
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "lambda_",
     "logs",
     "s3",
+    "sagemaker",
     "sns",
     "sqs",
+    "step_functions",
 ]

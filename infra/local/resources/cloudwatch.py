@@ -1,5 +1,6 @@
-"""CloudWatch alarms: kept and visible, not evaluated."""
+"""CloudWatch alarms and dashboards."""
 
+import json
 from typing import Any
 
 from infra.local.resources.registry import APPLIED, TAGS, Site, creates
@@ -42,3 +43,16 @@ def alarm(site: Site, properties: dict[str, Any]) -> Created:
     }
     site.client("cloudwatch").put_metric_alarm(AlarmName=name, **request)
     return Created(name, {"Arn": site.arn("cloudwatch", f"alarm:{name}")})
+
+
+@creates(
+    "AWS::CloudWatch::Dashboard", {"DashboardBody": APPLIED, "DashboardName": APPLIED}
+)
+def dashboard(site: Site, properties: dict[str, Any]) -> Created:
+    """Create a dashboard; its body must be JSON."""
+    name = properties.get("DashboardName") or site.name(limit=_NAME_LIMIT)
+    json.loads(properties["DashboardBody"])
+    site.client("cloudwatch").put_dashboard(
+        DashboardName=name, DashboardBody=properties["DashboardBody"]
+    )
+    return Created(name)

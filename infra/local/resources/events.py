@@ -1,10 +1,11 @@
-"""EventBridge rules that hand events of the default bus to Lambda functions."""
+"""EventBridge rules: events of the default bus, or of a schedule, to targets."""
 
 import json
 from typing import Any
 
 from infra.local.event_pattern import EventPattern
 from infra.local.resources.registry import APPLIED, TAGS, Only, Site, creates
+from infra.local.schedules import period_of
 from infra.local.template import Created
 
 _NAME_LIMIT = 64
@@ -17,6 +18,7 @@ _NAME_LIMIT = 64
         "EventBusName": Only(("default",)),
         "EventPattern": APPLIED,
         "Name": APPLIED,
+        "ScheduleExpression": APPLIED,
         "State": Only(("ENABLED", "DISABLED")),
         "Tags": TAGS,
         "Targets": [
@@ -40,12 +42,20 @@ def rule(site: Site, properties: dict[str, Any]) -> Created:
     for target in properties.get("Targets", []):
         if target["Arn"].split(":")[2] not in {"lambda", "sqs"}:
             raise site.refuse(kind, f"the target {target['Arn']}")
-    EventPattern(properties["EventPattern"], place=str(site.resource))
+    request: dict[str, Any] = {}
+    if "EventPattern" in properties:
+        EventPattern(properties["EventPattern"], place=str(site.resource))
+        request["EventPattern"] = json.dumps(properties["EventPattern"])
+    if "ScheduleExpression" in properties:
+        if period_of(properties["ScheduleExpression"]) is None:
+            expression = properties["ScheduleExpression"]
+            raise site.refuse(kind, f"the schedule {expression}")
+        request["ScheduleExpression"] = properties["ScheduleExpression"]
     events.put_rule(
         Name=name,
-        EventPattern=json.dumps(properties["EventPattern"]),
         State=properties.get("State", "ENABLED"),
         Description=properties.get("Description", ""),
+        **request,
     )
     events.put_targets(Rule=name, Targets=properties.get("Targets", []))
     return Created(name, {"Arn": site.arn("events", f"rule/{name}")})

@@ -120,10 +120,10 @@ def function(site: Site, properties: dict[str, Any]) -> Created:
     },
 )
 def event_source_mapping(site: Site, properties: dict[str, Any]) -> Created:
-    """Create the mapping of a Kinesis stream to a function."""
+    """Create the mapping of a stream to a function."""
     kind = "AWS::Lambda::EventSourceMapping"
     source = properties["EventSourceArn"]
-    if source.split(":")[2] != "kinesis":
+    if source.split(":")[2] not in {"kinesis", "dynamodb"}:
         raise site.refuse(kind, f"the event source {source}")
     destination = (
         properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")

@@ -5,6 +5,7 @@ accepted although nothing here enforces them, with the reason, and nothing else.
 a template says beyond its shape is refused with stack, logical id, type and property.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -112,11 +113,11 @@ def check(resource: ResourceId, kind: str, properties: Mapping[str, Any]) -> Non
     """
     if kind not in REGISTRY:
         raise UnsupportedByTwinError(str(resource), kind, f"the type {kind}")
-    for path in _beyond(REGISTRY[kind].shape, properties, ""):
+    for path in beyond(REGISTRY[kind].shape, properties, ""):
         raise UnsupportedByTwinError(str(resource), kind, f"the property {path}")
 
 
-def _beyond(shape: Shape, value: Any, path: str) -> list[str]:
+def beyond(shape: Shape, value: Any, path: str) -> list[str]:
     """Return the paths of `value` that `shape` does not hold."""
     if isinstance(shape, Applied | Inert):
         return []
@@ -129,7 +130,7 @@ def _beyond(shape: Shape, value: Any, path: str) -> list[str]:
             found
             for key, item in value.items()
             for found in (
-                _beyond(shape[key], item, _join(path, key))
+                beyond(shape[key], item, _join(path, key))
                 if key in shape
                 else [_join(path, key)]
             )
@@ -139,7 +140,7 @@ def _beyond(shape: Shape, value: Any, path: str) -> list[str]:
     return [
         found
         for index, item in enumerate(value)
-        for found in _beyond(shape[0], item, f"{path}[{index}]")
+        for found in beyond(shape[0], item, f"{path}[{index}]")
     ]
 
 
@@ -155,10 +156,12 @@ def clients(endpoint_url: str, region: str) -> Callable[[str], Any]:
         region_name=region,
     )
     known: dict[str, Any] = {}
+    making = threading.Lock()  # a session may not make two clients at once
 
     def client(service: str) -> Any:
-        if service not in known:
-            known[service] = session.client(service, endpoint_url=endpoint_url)
-        return known[service]
+        with making:
+            if service not in known:
+                known[service] = session.client(service, endpoint_url=endpoint_url)
+            return known[service]
 
     return client

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 ASSETS = "assets-${AWS::AccountId}-${AWS::Region}"
+REPOSITORY = "images-${AWS::AccountId}-${AWS::Region}"
 ROLE = {
     "Type": "AWS::IAM::Role",
     "Properties": {
@@ -72,12 +73,24 @@ def write_assembly(
     folder: Path,
     stacks: Mapping[str, Mapping[str, Any]],
     code: Mapping[str, Mapping[str, str]] | None = None,
+    images: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Path:
     """Write an assembly with the stage `App-dev`, and return its folder.
 
-    `stacks` holds templates by stack name, `code` the files of each asset by path.
+    `stacks` holds templates by stack name, `code` the files of each asset by path,
+    `images` those of each docker asset.
     """
     files = {}
+    docker = {}
+    for image, sources in (images or {}).items():
+        for name, text in sources.items():
+            path = folder / f"asset.{image}" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+        docker[image] = {
+            "source": {"directory": f"../asset.{image}"},
+            "destinations": {"here": {"repositoryName": REPOSITORY, "imageTag": image}},
+        }
     for asset, sources in (code or {}).items():
         for name, text in sources.items():
             path = folder / f"asset.{asset}" / name
@@ -94,7 +107,9 @@ def write_assembly(
     artifacts: dict[str, Any] = {}
     for name, template in stacks.items():
         (stage / f"{name}.template.json").write_text(json.dumps(template))
-        (stage / f"{name}.assets.json").write_text(json.dumps({"files": files}))
+        (stage / f"{name}.assets.json").write_text(
+            json.dumps({"files": files, "dockerImages": docker})
+        )
         artifacts[f"{name}.assets"] = {
             "type": "cdk:asset-manifest",
             "properties": {"file": f"{name}.assets.json"},

@@ -21,11 +21,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         resources: Mapping[str, Any],
         code: Mapping[str, Mapping[str, str]] | None = None,
         *,
+        images: Mapping[str, Mapping[str, str]] | None = None,
         outputs: Mapping[str, Any] | None = None,
         real_time: bool = False,
     ) -> Twin:
         template = {"Resources": resources, "Outputs": outputs or {}}
-        folder = write_assembly(tmp_path / "cdk.out", {"App": template}, code)
+        folder = write_assembly(tmp_path / "cdk.out", {"App": template}, code, images)
         running.append(Twin.start(folder, "dev", real_time=real_time))
         return running[0]
 

@@ -13,11 +13,19 @@ CONFIG: Final = Config(
     tcp_keepalive=True,
 )
 
+PATIENCE_OF_A_REQUEST: Final = Config(
+    connect_timeout=1,
+    read_timeout=3,
+    retries={"total_max_attempts": 2, "mode": "standard"},
+    tcp_keepalive=True,
+)
+"""For what somebody waits for: they can ask again, so it gives up within seconds."""
+
 AWS_ERRORS: Final = (BotoCoreError, ClientError)
 """What a call can raise when AWS refuses it or does not answer."""
 
 
-def client(service: str) -> Any:
+def client(service: str, config: Config = CONFIG) -> Any:
     """Return a client of `service`; region, credentials and endpoint as AWS reads them.
 
     Environment variables
@@ -25,7 +33,7 @@ def client(service: str) -> Any:
     AWS_ENDPOINT_URL : str
         Set by the local twin; read by botocore itself.
     """
-    return boto3.client(service, config=CONFIG)
+    return boto3.client(service, config=config)
 
 
 def error_code(error: Exception) -> str:

@@ -85,11 +85,16 @@ class _Putter:
     """Put records until every one is acknowledged, or give up aloud."""
 
     def __init__(
-        self, client: Any, stream_name: str, sleep: Callable[[float], None]
+        self,
+        client: Any,
+        stream_name: str,
+        sleep: Callable[[float], None],
+        attempts: int = ATTEMPTS,
     ) -> None:
         self._client = client
         self._stream_name = stream_name
         self._sleep = sleep
+        self._attempts = attempts
 
     def put(self, entries: Iterable[Entry]) -> None:
         for call in _calls(entries):
@@ -97,7 +102,7 @@ class _Putter:
 
     def _put_call(self, entries: list[Entry]) -> None:
         refusal = ""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self._attempts):
             if attempt:
                 self._sleep(0.05 * 2**attempt)
             try:
@@ -117,8 +122,8 @@ class _Putter:
                 if result.get("ErrorCode")
             ]
         raise StreamUnavailableError(
-            f"stream {self._stream_name!r} refused {len(entries)} records {ATTEMPTS} "
-            f"times, last with {refusal}: put the batch again later"
+            f"stream {self._stream_name!r} refused {len(entries)} records "
+            f"{self._attempts} times, last with {refusal}: put the batch again later"
         )
 
 
@@ -153,8 +158,9 @@ class KinesisIngestStream:
         stream_name: str,
         *,
         sleep: Callable[[float], None] = real_sleep,
+        attempts: int = ATTEMPTS,
     ) -> None:
-        self._putter = _Putter(client, stream_name, sleep)
+        self._putter = _Putter(client, stream_name, sleep, attempts)
 
     def put(self, records: Iterable[tuple[str, bytes]]) -> int:
         """Put (partition key, bytes) pairs and return how many.

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date
 from io import BytesIO
 from typing import Any, Final
 
@@ -127,14 +128,31 @@ class S3EventLog:
                 "nothing was overwritten"
             )
 
-    def read(self) -> Iterator[StampedEvent]:
-        """Yield every event of every segment."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket_name, Prefix=PREFIX
-        )
-        for page in pages:
-            for found in page.get("Contents", []):
-                yield from self._segment(found["Key"])
+    def read(
+        self,
+        types: Collection[str] | None = None,
+        *,
+        arrived_from: date | None = None,
+    ) -> Iterator[StampedEvent]:
+        """Yield every event of every segment; see `EventLog.read`.
+
+        Parameters
+        ----------
+        types
+            Only these event types; all if None.
+        arrived_from
+            Only segments whose records arrived on this date or later.
+        """
+        prefixes = [PREFIX] if types is None else [f"{PREFIX}type={t}/" for t in types]
+        since = "" if arrived_from is None else f"arrived={arrived_from.isoformat()}"
+        for prefix in prefixes:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket_name, Prefix=prefix
+            )
+            for page in pages:
+                for found in page.get("Contents", []):
+                    if found["Key"].removeprefix(PREFIX).split("/")[1] >= since:
+                        yield from self._segment(found["Key"])
 
     def _segment(self, key: str) -> Iterator[StampedEvent]:
         answer = self._client.get_object(Bucket=self._bucket_name, Key=key)

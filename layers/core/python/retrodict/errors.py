@@ -7,11 +7,20 @@
     │   ├── PipelineDefinitionError    a pipeline package is declared wrongly
     │   ├── StateFormatError           stored state cannot be read by this code
     │   ├── EventFormatError           a stamped event cannot be read by this code
-    │   └── ImportFileError            a dropped file cannot be read as its type
+    │   ├── ImportFileError            a dropped file cannot be read as its type
+    │   ├── DecisionRefusedError       a decision does not follow from those before
+    │   ├── ForestFormatError          it is no isolation forest that can be walked
+    │   ├── UnequalForestError         flat trees score unlike their estimator
+    │   ├── MissingFeatureError        a feature that a model reads has no value
+    │   └── ArtifactRefusedError       a package or artifact must not be loaded
+    │       ├── WrongDigestError           it is not what its digest says
+    │       └── IncompatibleArtifactError  it was trained on another definition
     ├── StateConflictError             another writer was first; reload, fold again
+    ├── StreamConflictError            another decision was first; reload, decide again
     └── TransientError                 a dependency did not answer; back off, retry
         ├── StreamUnavailableError
-        └── StoreUnavailableError
+        ├── StoreUnavailableError
+        └── EndpointBusyError          an endpoint is changing; look again later
 
 Class names are public: the Lambda runtime reports them as ``errorType``, and
 state machines and alarms match them.
@@ -54,12 +63,57 @@ class ImportFileError(PermanentError):
     """A file in the import bucket cannot be read as what its name says it is."""
 
 
+class DecisionRefusedError(PermanentError):
+    """A decision does not follow from those that were recorded before it."""
+
+
+class ForestFormatError(PermanentError):
+    """What should be an isolation forest is none, or a row of one cannot be walked."""
+
+
+class UnequalForestError(PermanentError):
+    """The flat trees give other scores than the estimator they were made of."""
+
+
+class MissingFeatureError(PermanentError):
+    """A feature that the model reads has no value.
+
+    Attributes
+    ----------
+    name
+        Of the feature.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"feature {self.name!r} has no value"
+
+
+class ArtifactRefusedError(PermanentError):
+    """A package or an artifact must not be loaded; the sentence says why."""
+
+
+class WrongDigestError(ArtifactRefusedError):
+    """The content is not what its digest says."""
+
+
+class IncompatibleArtifactError(ArtifactRefusedError):
+    """The artifact was trained on another pipeline or definition of its features."""
+
+
 class StreamUnavailableError(TransientError):
     """A stream refused records even after its retries."""
 
 
 class StoreUnavailableError(TransientError):
     """A store refused a read or a write even after its retries."""
+
+
+class EndpointBusyError(TransientError):
+    """An endpoint is being created, updated or deleted; nothing can be done with it."""
 
 
 class StateConflictError(RetrodictError):
@@ -79,4 +133,27 @@ class StateConflictError(RetrodictError):
         return (
             f"the state of {self.entity!r} was written by another invocation since "
             "it was read: reload it and fold again"
+        )
+
+
+class StreamConflictError(RetrodictError):
+    """A stream of decisions moved between the read and the append.
+
+    Attributes
+    ----------
+    stream_id
+        Stream that was being appended to.
+    expected
+        Version the writer had read, 0 for an empty stream.
+    """
+
+    def __init__(self, stream_id: str, expected: int) -> None:
+        super().__init__(stream_id, expected)
+        self.stream_id = stream_id
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return (
+            f"stream {self.stream_id!r} is not at version {self.expected} any more: "
+            "another decision came first; read the stream and decide again"
         )

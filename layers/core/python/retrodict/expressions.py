@@ -6,7 +6,7 @@ result, and so does a result that is not a finite number.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,6 +97,19 @@ class Constant(Expression):
         return repr(self.value)
 
 
+def _apply(
+    operation: Callable[[Number, Number], Number | None],
+    left: Number | None,
+    right: Number | None,
+) -> Number | None:
+    if left is None or right is None:
+        return None
+    try:
+        return finite(operation(left, right))
+    except OverflowError:
+        return None
+
+
 @dataclass(frozen=True, eq=False)
 class Arithmetic(Expression):
     """Two expressions joined by ``+``, ``-``, ``*`` or ``/``.
@@ -111,12 +124,7 @@ class Arithmetic(Expression):
     def evaluate(self, lookup: Lookup) -> Number | None:
         """Return the result in double precision, or null."""
         left, right = self.left.evaluate(lookup), self.right.evaluate(lookup)
-        if left is None or right is None:
-            return None
-        try:
-            return finite(OPERATIONS[self.operator](left, right))
-        except OverflowError:
-            return None
+        return _apply(OPERATIONS[self.operator], left, right)
 
     def operands(self) -> tuple[Expression, ...]:
         """Return both sides."""
@@ -130,3 +138,66 @@ class Arithmetic(Expression):
 def as_expression(value: Expression | Number) -> Expression:
     """Return `value` as an expression; a plain number becomes a constant."""
     return value if isinstance(value, Expression) else Constant(value)
+
+
+class Program:
+    """Named expressions, laid out so that each distinct meaning is computed once.
+
+    Attributes
+    ----------
+    leaves
+        The distinct expressions that are neither arithmetic nor literal, whose numbers
+        `run` needs, shape (n,).
+
+    Examples
+    --------
+    >>> class Field(Expression):
+    ...     def describe(self) -> str:
+    ...         return "field"
+    >>> program = Program({"twice": Field() * 2, "itself": Field()})
+    >>> len(program.leaves), program.run([21.0])
+    (1, {'twice': 42.0, 'itself': 21.0})
+    """
+
+    def __init__(self, expressions: Mapping[str, Expression]) -> None:
+        distinct: dict[str, Expression] = {}
+        for expression in expressions.values():
+            _gather(expression, distinct)
+        self.leaves = tuple(
+            e for e in distinct.values() if not isinstance(e, Arithmetic | Constant)
+        )
+        places = {leaf.describe(): place for place, leaf in enumerate(self.leaves)}
+        self._constants: list[Number | None] = []
+        for meaning, expression in distinct.items():
+            if isinstance(expression, Constant):
+                places[meaning] = len(places)
+                self._constants.append(expression.value)
+        self._steps = []
+        for meaning, expression in distinct.items():
+            if isinstance(expression, Arithmetic):
+                left, right = (places[o.describe()] for o in expression.operands())
+                places[meaning] = len(places)
+                self._steps.append((OPERATIONS[expression.operator], left, right))
+        self._names = {name: places[e.describe()] for name, e in expressions.items()}
+
+    def run(self, values: Sequence[Number | None]) -> dict[str, Number | None]:
+        """Return the number of every expression by name.
+
+        Parameters
+        ----------
+        values
+            Numbers of the leaves, each finite or null, shape (n,).
+        """
+        known = [*values, *self._constants]
+        for operation, left, right in self._steps:
+            known.append(_apply(operation, known[left], known[right]))
+        return {name: known[place] for name, place in self._names.items()}
+
+
+def _gather(expression: Expression, distinct: dict[str, Expression]) -> None:
+    """Add every meaning in `expression`, operands first; a name alone adds nothing."""
+    operands = expression.operands()
+    for operand in operands:
+        _gather(operand, distinct)
+    if not operands or isinstance(expression, Arithmetic):
+        distinct.setdefault(expression.describe(), expression)

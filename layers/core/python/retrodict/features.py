@@ -8,16 +8,19 @@ behind an endpoint, so there is nothing for them to disagree about.
 
 import hashlib
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from retrodict import statistics
 from retrodict.contracts import Event, FieldRef
 from retrodict.errors import FeatureDefinitionError, PermanentError
-from retrodict.expressions import Constant, Expression, Number
+from retrodict.expressions import Constant, Expression, Number, Program, finite
+from retrodict.panes import DAY_HOURS, HOUR_US, Panes
 from retrodict.stamps import FUTURE_TOLERANCE_US, duration_us
+from retrodict.statistics import Moments
 
 DYNAMODB_ITEM_BYTES: Final = 400 * 1024
 """What one DynamoDB item may hold; the state of a key is one item."""
@@ -27,6 +30,11 @@ ITEM_OVERHEAD_BYTES: Final = 16 * 1024
 
 ENTRY_BYTES: Final = 96
 """Typical size of one event in a state: stamps, a 36 character id, a digest."""
+
+PANE_BYTES: Final = 24
+"""Typical size of one hour and field in a state; as much again for squares."""
+
+MOST_DAYS: Final = 60
 
 _RATE: Final = re.compile(r"(\d+)/(s|m|h|d)")
 _NUMBERS: Final = (int, float)
@@ -58,6 +66,10 @@ class LastEvents:
         """Return the window as text."""
         return f"last({self.count})"
 
+    def start(self, entries: Sequence[Entry], end: int, time_us: int) -> int:  # noqa: ARG002
+        """Return the first place of the window before `end`."""
+        return max(0, end - self.count)
+
 
 @dataclass(frozen=True, slots=True)
 class LastDuration:
@@ -69,8 +81,35 @@ class LastDuration:
         """Return the window as text."""
         return f"last({self.width_us}us)"
 
+    def start(self, entries: Sequence[Entry], end: int, time_us: int) -> int:
+        """Return the first place of the window before `end`."""
+        return bisect_right(entries, time_us - self.width_us, 0, end, key=_time)
 
-Window = LastEvents | LastDuration
+
+@dataclass(frozen=True, slots=True)
+class SameHour:
+    """The same hour of the day, UTC, in each of the `days` days before.
+
+    Attributes
+    ----------
+    at_least
+        Fewer events than this have no statistic.
+    """
+
+    days: int
+    at_least: int
+
+    def describe(self) -> str:
+        """Return the window as text."""
+        return f"same_hour(days={self.days}, at_least={self.at_least})"
+
+    def hours(self, time_us: int) -> range:
+        """Return the hours of the window since the epoch, from the oldest."""
+        hour = time_us // HOUR_US
+        return range(hour - DAY_HOURS * self.days, hour, DAY_HOURS)
+
+
+Window = LastEvents | LastDuration | SameHour
 
 
 def last(window: int | str) -> Window:
@@ -103,10 +142,7 @@ def last(window: int | str) -> Window:
         raise FeatureDefinitionError(f"last({window!r}): {error}") from error
 
 
-Compute = Callable[[Sequence[float]], Number | None]
-
-
-STATISTICS: Final[Mapping[str, Compute]] = {
+STATISTICS: Final[Mapping[str, Callable[[Sequence[float]], Number | None]]] = {
     "count": len,
     "mean": statistics.mean,
     "std": statistics.std,
@@ -114,6 +150,14 @@ STATISTICS: Final[Mapping[str, Compute]] = {
     "max": lambda values: max(values, default=None),
     "last": lambda values: values[-1] if values else None,
 }
+
+OF_MOMENTS: Final[Mapping[str, Callable[[Moments], Number | None]]] = {
+    "mean": Moments.mean,
+    "std": Moments.std,
+}
+"""Statistics that hours can carry, because their sums can be added exactly."""
+
+NOTHING: Final = Moments(0, 0, 0, 0)
 
 
 class Statistic(Expression):
@@ -167,6 +211,55 @@ def mean(field: object, window: Window) -> Statistic:
     'mean(sensor.reading.value, last(3))'
     """
     return Statistic("mean", field, window)
+
+
+def same_hour_mean(field: object, days: int, *, at_least: int = 1) -> Statistic:
+    """Average `field` over the same hour of earlier days: what is usual at this time.
+
+    The hour is that of the current event, UTC, in each of the `days` days before; the
+    event's own day is left out. Exact: `statistics.mean` of all those values.
+
+    Parameters
+    ----------
+    at_least
+        With fewer events that have the field, the average is null.
+
+    Raises
+    ------
+    FeatureDefinitionError
+        `days` is not between 1 and `MOST_DAYS`, or `at_least` is not positive.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> same_hour_mean(Reading.value, days=7).describe()
+    'mean(sensor.reading.value, same_hour(days=7, at_least=1))'
+    """
+    return Statistic("mean", field, _same_hour(days, at_least))
+
+
+def same_hour_std(field: object, days: int, *, at_least: int = 2) -> Statistic:
+    """Spread of `field` over the same hour of earlier days; see `same_hour_mean`.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> same_hour_std(Reading.value, days=7, at_least=12).unit
+    'Cel'
+    """
+    return Statistic("std", field, _same_hour(days, at_least))
+
+
+def _same_hour(days: int, at_least: int) -> SameHour:
+    for name, number, most in (("days", days, MOST_DAYS), ("at_least", at_least, None)):
+        is_count = isinstance(number, int) and not isinstance(number, bool)
+        if not is_count or number < 1 or (most is not None and number > most):
+            upper = "" if most is None else f", at most {most}"
+            raise FeatureDefinitionError(
+                f"expected {name} to be a whole number, at least 1{upper}; got "
+                f"{number!r}"
+            )
+    return SameHour(days, at_least)
 
 
 def std(field: object, window: Window) -> Statistic:
@@ -268,9 +361,14 @@ class FeatureSet:
         Name of the decorated class.
     fields
         The event fields that the features read, in the order states keep them.
+    statistics
+        The distinct statistics; each is computed once, however many features read it.
     window_us, depth
         The longest stretch of time and the most events that any feature looks
         back; together with `lateness_us` they say what a state must keep.
+    pane_days, pane_columns
+        Days of hours that a state keeps sums of, and of which fields: the place of
+        each, and whether its squares are summed too.
     state_limit_bytes
         Encoded size at which a key is said to send faster than `max_rate`.
     """
@@ -293,11 +391,14 @@ class FeatureSet:
             for feature, expression in expressions.items()
         }
         leaves = [leaf for e in expressions.values() for leaf in _leaves(e)]
-        self.statistics = tuple(x for x in leaves if isinstance(x, Statistic))
-        read = {x.field.name: x.field for x in self.statistics}
+        read = {x.field.name: x.field for x in leaves if isinstance(x, Statistic)}
         read |= {x.name: x for x in leaves if isinstance(x, FieldRef)}
         self._check(leaves, read.values())
         self.fields = tuple(sorted(read))
+        self._program = Program(self.features)
+        self.statistics = tuple(
+            x for x in self._program.leaves if isinstance(x, Statistic)
+        )
         windows = [statistic.window for statistic in self.statistics]
         self.window_us = max(
             (w.width_us for w in windows if isinstance(w, LastDuration)), default=0
@@ -305,8 +406,19 @@ class FeatureSet:
         self.depth = max(
             (w.count for w in windows if isinstance(w, LastEvents)), default=1
         )
+        self.pane_days = max(
+            (w.days for w in windows if isinstance(w, SameHour)), default=0
+        )
+        self.pane_columns: dict[int, bool] = {}
+        for statistic in self.statistics:
+            if isinstance(statistic.window, SameHour):
+                column = self.fields.index(statistic.field.name)
+                squares = self.pane_columns.get(column, False)
+                self.pane_columns[column] = squares or statistic.name == "std"
         self.state_limit_bytes = DYNAMODB_ITEM_BYTES - ITEM_OVERHEAD_BYTES
         self._check_size()
+        self._views: list[_Values | _Hours] = []
+        self._leaves = [self._plan(leaf) for leaf in self._program.leaves]
         self.digest = hashlib.sha256(self.describe().encode()).hexdigest()
 
     @property
@@ -336,8 +448,19 @@ class FeatureSet:
             for name in self.fields
         )
 
+    def oldest_hour(self, newest_us: int) -> int:
+        """Return the oldest hour that a feature may still read, since the epoch.
+
+        An in-time event may lie as far behind the newest as the state reaches.
+        """
+        reach_us = self.lateness_us + FUTURE_TOLERANCE_US
+        return (newest_us - reach_us) // HOUR_US - DAY_HOURS * self.pane_days
+
     def at(
-        self, entries: Sequence[Entry], time_us: int | None = None
+        self,
+        entries: Sequence[Entry],
+        time_us: int | None = None,
+        panes: Panes | None = None,
     ) -> dict[str, Number | None]:
         """Return every feature at `time_us`, by default that of the newest entry.
 
@@ -345,6 +468,8 @@ class FeatureSet:
         ----------
         entries
             Applied events of one key in order, shape (n,).
+        panes
+            What is kept of the events before them, if anything.
 
         Returns
         -------
@@ -356,45 +481,19 @@ class FeatureSet:
             time_us = entries[-1].time_us if entries else 0
         else:
             end = bisect_right(entries, time_us, key=_time)
-        known: dict[str, Number | None] = {}
+        if panes is None:
+            panes = Panes((), self.pane_columns)
+        found = [view.read(entries, end, time_us, panes) for view in self._views]
+        return self._program.run(
+            [finite(compute(found[place])) for place, compute in self._leaves]
+        )
 
-        def lookup(leaf: Expression) -> Number | None:
-            meaning = leaf.describe()
-            if meaning not in known:
-                known[meaning] = self._leaf(leaf, entries, end, time_us)
-            return known[meaning]
-
-        return {name: f.evaluate(lookup) for name, f in self.features.items()}
-
-    def _leaf(
-        self, leaf: Expression, entries: Sequence[Entry], end: int, time_us: int
-    ) -> Number | None:
-        if isinstance(leaf, FieldRef):
-            column = self.fields.index(leaf.name)
-            return entries[end - 1].values[column] if end else None
-        if not isinstance(leaf, Statistic):
-            raise FeatureDefinitionError(f"cannot evaluate {leaf!r}")
-        column = self.fields.index(leaf.field.name)
-        if isinstance(leaf.window, LastEvents):
-            start = max(0, end - leaf.window.count)
-        else:
-            start = bisect_right(
-                entries, time_us - leaf.window.width_us, 0, end, key=_time
-            )
-        chosen = entries[start:end]
-        if leaf.name == "difference":
-            return self._difference(chosen, column, leaf.window)
-        values = [v for e in chosen if (v := e.values[column]) is not None]
-        return STATISTICS[leaf.name](values)
-
-    @staticmethod
-    def _difference(
-        chosen: Sequence[Entry], column: int, window: Window
-    ) -> Number | None:
-        if not isinstance(window, LastEvents) or len(chosen) < window.count:
-            return None
-        newest, oldest = chosen[-1].values[column], chosen[0].values[column]
-        return None if newest is None or oldest is None else newest - oldest
+    def _plan(self, leaf: Expression) -> tuple[int, Callable[[Any], Number | None]]:
+        """Return the view that a leaf reads, one for all that read it, and how."""
+        view, compute = _reading(leaf, self.fields)
+        if view not in self._views:
+            self._views.append(view)
+        return self._views.index(view), compute
 
     def _check(self, leaves: Iterable[Expression], fields: Iterable[FieldRef]) -> None:
         if not self.features:
@@ -426,20 +525,108 @@ class FeatureSet:
             )
         events = int(match.group(1)) * self.kept_us // duration_us("1" + match.group(2))
         needed = (events + self.depth) * (ENTRY_BYTES + 8 * len(self.fields))
+        hours = (self.pane_days + 1) * DAY_HOURS if self.pane_columns else 0
+        pane_bytes = PANE_BYTES * sum(1 + sq for sq in self.pane_columns.values())
+        needed += hours * pane_bytes
         if needed > self.state_limit_bytes:
             raise FeatureDefinitionError(
                 f"feature set {self.name!r}: a key that sends {self.max_rate} for "
                 f"{self.kept_us / 1e6:.0f} s (window {self.window_us / 1e6:.0f} s + "
                 f"lateness {self.lateness_us / 1e6:.0f} s + 300 s) keeps {events} + "
                 f"{self.depth} events of about {ENTRY_BYTES + 8 * len(self.fields)} "
-                f"bytes = {needed} bytes, but a DynamoDB item holds "
-                f"{self.state_limit_bytes}: shorten the window or the lateness, or "
-                "declare a lower max_rate"
+                f"bytes, and {hours} hours of {pane_bytes} bytes = {needed} bytes, but "
+                f"a DynamoDB item holds {self.state_limit_bytes}: shorten the window "
+                "or the lateness, or declare a lower max_rate"
             )
 
 
 def _time(entry: Entry) -> int:
     return entry.time_us
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """A field over the events of a window, in order; `nulls` keeps the empty ones."""
+
+    window: LastEvents | LastDuration
+    column: int
+    nulls: bool
+
+    def read(
+        self,
+        entries: Sequence[Entry],
+        end: int,
+        time_us: int,
+        panes: Panes,  # noqa: ARG002 - views are read alike
+    ) -> list[float | None]:
+        column = self.column
+        start = self.window.start(entries, end, time_us)
+        found = [entry.values[column] for entry in entries[start:end]]
+        if self.nulls or None not in found:
+            return found
+        return [value for value in found if value is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hours:
+    """A field over the events of some hours: those sealed, and those still held."""
+
+    window: SameHour
+    column: int
+    squares: bool
+
+    def read(
+        self, entries: Sequence[Entry], end: int, time_us: int, panes: Panes
+    ) -> Moments:
+        hours = self.window.hours(time_us)
+        parts = []
+        sealed = panes.over(hours, self.column)
+        if sealed is not None:
+            parts.append(sealed)
+        if end and entries[0].time_us < (hours[-1] + 1) * HOUR_US:
+            held = self._held(entries, hours)
+            if held:
+                parts.append(Moments.of(held, squares=self.squares))
+        if sum(part.n for part in parts) < self.window.at_least:
+            return NOTHING
+        return Moments.merge(parts) if len(parts) > 1 else parts[0]
+
+    def _held(self, entries: Sequence[Entry], hours: range) -> list[float]:
+        found = []
+        for hour in hours:
+            start = bisect_left(entries, hour * HOUR_US, key=_time)
+            end = bisect_left(entries, (hour + 1) * HOUR_US, start, key=_time)
+            found += [entry.values[self.column] for entry in entries[start:end]]
+        return [value for value in found if value is not None]
+
+
+def _reading(
+    leaf: Expression, fields: Sequence[str]
+) -> tuple[_Values | _Hours, Callable[[Any], Number | None]]:
+    """Return what of a key's events `leaf` reads, and what it makes of that."""
+    if isinstance(leaf, FieldRef):
+        return _Values(LastEvents(1), fields.index(leaf.name), nulls=True), _newest
+    if not isinstance(leaf, Statistic):
+        raise FeatureDefinitionError(f"cannot evaluate {leaf!r}")
+    column, window = fields.index(leaf.field.name), leaf.window
+    if isinstance(window, SameHour):
+        squares = leaf.name == "std"
+        return _Hours(window, column, squares=squares), OF_MOMENTS[leaf.name]
+    if isinstance(window, LastEvents) and leaf.name == "difference":
+        view = _Values(window, column, nulls=True)
+        return view, partial(_difference, events=window.count)
+    return _Values(window, column, nulls=False), STATISTICS[leaf.name]
+
+
+def _newest(values: Sequence[float | None]) -> float | None:
+    return values[-1] if values else None
+
+
+def _difference(values: Sequence[float | None], events: int) -> float | None:
+    if len(values) < events:
+        return None
+    newest, oldest = values[-1], values[0]
+    return None if newest is None or oldest is None else newest - oldest
 
 
 def feature_set(decorated: object) -> FeatureSet:

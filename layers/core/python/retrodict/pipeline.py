@@ -8,15 +8,22 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Final
 
 from retrodict.contracts import Event
 from retrodict.errors import PipelineDefinitionError
 from retrodict.features import FeatureSet, feature_set
+from retrodict.lifecycle import LIFECYCLE_EVENTS
+from retrodict.model import Model
+from retrodict.system_events import SYSTEM_EVENTS
 from retrodict.validation import Catalog
+
+SYSTEM_LATENESS_US: Final = 366 * 86_400 * 1_000_000
+"""How late an event of our own may come: a label may take its time."""
 
 
 class Pipeline:
-    """A name and the feature sets that carry it.
+    """A name, the feature sets that carry it, and the model that reads them.
 
     Attributes
     ----------
@@ -24,20 +31,46 @@ class Pipeline:
         Name of the package, part of the key of every online item.
     features
         One feature set for each event type that the pipeline reads.
+    model
+        What is trained on them and served, or None.
 
     Raises
     ------
     FeatureDefinitionError
         A member of `features` is no class decorated with ``@features``.
     PipelineDefinitionError
-        There are no features.
+        There are no features, or the model reads those of no set of them.
     """
 
-    def __init__(self, name: str, *, features: Sequence[object]) -> None:
+    def __init__(
+        self, name: str, *, features: Sequence[object], model: Model | None = None
+    ) -> None:
         self.name = name
         self.features = tuple(map(feature_set, features))
+        self.model = model
         if not self.features:
             raise PipelineDefinitionError(f"pipeline {name!r} has no features")
+        if model is not None:
+            self.trained_on  # noqa: B018 - refuse a model of no set at once
+
+    @property
+    def trained_on(self) -> FeatureSet:
+        """The feature set that the model reads.
+
+        Raises
+        ------
+        PipelineDefinitionError
+            The pipeline has no model, or its features are not all of one set.
+        """
+        wanted = self.model.features if self.model else ()
+        for definition in self.features:
+            own = {id(feature) for feature in definition.features.values()}
+            if wanted and own.issuperset(map(id, wanted)):
+                return definition
+        raise PipelineDefinitionError(
+            f"pipeline {self.name!r} has no model whose features are all of one of "
+            f"its sets {[definition.name for definition in self.features]}"
+        )
 
     @property
     def events(self) -> tuple[type[Event], ...]:
@@ -98,8 +131,9 @@ def load_catalog() -> Catalog:
     PipelineDefinitionError
         Two pipelines give one event type different contracts or lateness.
     """
-    contracts: dict[str, type[Event]] = {}
-    lateness_us: dict[str, int] = {}
+    ours = (*SYSTEM_EVENTS, *LIFECYCLE_EVENTS)
+    contracts: dict[str, type[Event]] = {event.contract().type: event for event in ours}
+    lateness_us: dict[str, int] = dict.fromkeys(contracts, SYSTEM_LATENESS_US)
     for pipeline in load_pipelines().values():
         for definition in pipeline.features:
             name = definition.event.contract().type

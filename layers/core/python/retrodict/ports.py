@@ -4,11 +4,13 @@
 sign the same test in ``tests/contract``.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Protocol
 
 from retrodict.envelope import StampedEvent
+from retrodict.lifecycle import Decided, Recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,19 @@ class EventStream(Protocol):
         """
 
 
+class IngestStream(Protocol):
+    """The door that everything enters by."""
+
+    def put(self, records: Iterable[tuple[str, bytes]]) -> int:
+        """Put (partition key, bytes) pairs and return how many.
+
+        Raises
+        ------
+        StreamUnavailableError
+            Some were refused even after retries; putting all again is safe.
+        """
+
+
 class Quarantine(Protocol):
     """Where rejected records wait with their bytes and reasons."""
 
@@ -129,5 +144,57 @@ class EventLog(Protocol):
             The store refused even after retries.
         """
 
-    def read(self) -> Iterator[StampedEvent]:
-        """Yield every event, in no order, possibly more than once."""
+    def read(
+        self,
+        types: Collection[str] | None = None,
+        *,
+        arrived_from: date | None = None,
+    ) -> Iterator[StampedEvent]:
+        """Yield events, in no order, possibly more than once.
+
+        Parameters
+        ----------
+        types
+            Only these event types; all if None.
+        arrived_from
+            Leave out what arrived before this date; some of it may still come.
+        """
+
+
+class LifecycleStore(Protocol):
+    """The decisions about each pipeline, in their order."""
+
+    def read(self, stream_id: str) -> list[Recorded]:
+        """Return every decision of a stream, oldest first; empty for a new one.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused even after retries.
+        """
+
+    def append(
+        self, stream_id: str, decisions: Sequence[Decided], *, expected_version: int
+    ) -> list[Recorded]:
+        """Append after `expected_version`, one by one, and return what was recorded.
+
+        Raises
+        ------
+        StreamConflictError
+            The stream is at another version; what came before it stays recorded.
+        StoreUnavailableError
+            The store refused even after retries.
+        """
+
+
+class Workflow(Protocol):
+    """A state machine that can be started."""
+
+    def start(self, name: str, document: Mapping[str, Any]) -> None:
+        """Start one execution; a name that was started before is no error.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The service refused even after retries.
+        """

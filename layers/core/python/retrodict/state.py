@@ -16,6 +16,7 @@ from retrodict import codec
 from retrodict.envelope import StampedEvent
 from retrodict.expressions import Number
 from retrodict.features import Entry, FeatureSet
+from retrodict.panes import HOUR_US, Pane, Panes
 
 
 class Outcome(StrEnum):
@@ -55,11 +56,15 @@ class KeyState:
         Position of the last event that was applied; empty for none.
     entries
         Applied events in the order (time, source, id), shape (n,).
+    panes
+        What is kept of the events before them, by hour and field, in order, shape
+        (m,).
     """
 
     definition: FeatureSet
     position: str = ""
     entries: tuple[Entry, ...] = ()
+    panes: tuple[Pane, ...] = ()
 
     @classmethod
     def decode(cls, definition: FeatureSet, blob: bytes | None) -> Self:
@@ -72,8 +77,8 @@ class KeyState:
         """
         if blob is None:
             return cls(definition)
-        position, entries = codec.decode(blob, definition.digest)
-        return cls(definition, position, tuple(entries))
+        position, entries, panes = codec.decode(blob, definition.digest)
+        return cls(definition, position, tuple(entries), tuple(panes))
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
@@ -82,6 +87,7 @@ class KeyState:
             self.position,
             len(self.definition.fields),
             self.entries,
+            self.panes,
         )
 
     @property
@@ -92,7 +98,8 @@ class KeyState:
     @property
     def features(self) -> dict[str, Number | None]:
         """Every feature as of the newest applied event."""
-        return self.definition.at(self.entries)
+        panes = Panes(self.panes, self.definition.pane_columns)
+        return self.definition.at(self.entries, panes=panes)
 
     def fold(
         self, events: Iterable[StampedEvent], *, emit: bool = False
@@ -113,7 +120,10 @@ class KeyState:
         """
         fold = _Fold(self)
         outcomes = [fold.apply(event, emit=emit) for event in events]
-        return type(self)(self.definition, fold.position, fold.kept()), outcomes
+        after = type(self)(
+            self.definition, fold.position, tuple(fold.entries), fold.kept_panes()
+        )
+        return after, outcomes
 
 
 class _Fold:
@@ -124,13 +134,16 @@ class _Fold:
         self.position = state.position
         self.entries: list[Entry] = list(state.entries)
         self.digests = {(e.source, e.id): e.digest for e in self.entries}
+        self.panes = Panes(state.panes, state.definition.pane_columns)
         self.size_bytes = sum(map(_entry_bytes, self.entries))
+        self._hour = 0
 
     def apply(self, event: StampedEvent, *, emit: bool) -> Folded:
-        outcome = self._judge(event)
+        values = self.definition.values_of(event.data)
+        entry = Entry(event.time_us, event.source, event.id, event.digest, values)
+        outcome = self._judge(event, entry)
         if outcome is not Outcome.APPLIED:
             return Folded(event, outcome)
-        entry = self._entry(event)
         insort(self.entries, entry)
         self.digests[event.source, event.id] = event.digest
         self.size_bytes += _entry_bytes(entry)
@@ -138,14 +151,12 @@ class _Fold:
         self._forget()
         return Folded(event, outcome, self._served(entry) if emit else None)
 
-    def kept(self) -> tuple[Entry, ...]:
-        return tuple(self.entries)
+    def kept_panes(self) -> tuple[Pane, ...]:
+        """Return the panes that a feature may still read, in order."""
+        self._forget_panes()
+        return self.panes.kept()
 
-    def _entry(self, event: StampedEvent) -> Entry:
-        values = self.definition.values_of(event.data)
-        return Entry(event.time_us, event.source, event.id, event.digest, values)
-
-    def _judge(self, event: StampedEvent) -> Outcome:
+    def _judge(self, event: StampedEvent, entry: Entry) -> Outcome:
         known = self.digests.get((event.source, event.id))
         if known is not None:
             same = known == event.digest
@@ -158,10 +169,15 @@ class _Fold:
             # A key arrives in order of position, so this one was judged before, and
             # of all that is not applied only this judgement depends on the moment.
             return Outcome.TOO_FAST
-        size_bytes = self.size_bytes + _entry_bytes(self._entry(event))
-        if size_bytes > self.definition.state_limit_bytes:
-            return Outcome.TOO_FAST
-        return Outcome.APPLIED
+        return Outcome.APPLIED if self._fits(entry) else Outcome.TOO_FAST
+
+    def _fits(self, entry: Entry) -> bool:
+        room_bytes = self.definition.state_limit_bytes
+        room_bytes -= self.size_bytes + _entry_bytes(entry)
+        if self.panes.most_bytes() <= room_bytes:
+            return True
+        self._forget_panes()
+        return self.panes.size_bytes() <= room_bytes
 
     def _horizon(self) -> int:
         if not self.entries:
@@ -176,7 +192,23 @@ class _Fold:
             for entry in self.entries[:drop]:
                 del self.digests[entry.source, entry.id]
                 self.size_bytes -= _entry_bytes(entry)
+            if self.definition.pane_columns:
+                self._seal(self.entries[:drop])
             del self.entries[:drop]
+
+    def _seal(self, entries: Sequence[Entry]) -> None:
+        """Add events that are held no more to their hours; nothing can join them."""
+        for entry in entries:
+            self.panes.seal(entry.time_us // HOUR_US, entry.values)
+        hour = self.entries[-1].time_us // HOUR_US
+        if hour != self._hour:
+            self._hour = hour
+            self._forget_panes()
+
+    def _forget_panes(self) -> None:
+        if self.entries:
+            newest_us = self.entries[-1].time_us
+            self.panes.forget(self.definition.oldest_hour(newest_us))
 
     def _served(self, entry: Entry) -> dict[str, Number | None] | None:
         newest = self.entries[-1].time_us
@@ -184,7 +216,7 @@ class _Fold:
             self.definition.kept_us - self.definition.window_us
         ):
             return None
-        return self.definition.at(self.entries, entry.time_us)
+        return self.definition.at(self.entries, entry.time_us, self.panes)
 
 
 def _time(entry: Entry) -> int:

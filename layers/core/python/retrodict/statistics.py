@@ -2,7 +2,7 @@
 
 A sum is the correctly rounded exact sum, so the order of its terms cannot matter;
 everything else is built on such sums [1]_. A result that no finite double can hold
-is null.
+is null. `Moments` are such sums before rounding, and can be added without loss.
 
 References
 ----------
@@ -11,17 +11,27 @@ References
    doi:10.1007/PL00009321
 """
 
-from collections.abc import Sequence
-from math import fsum, sqrt
+from collections.abc import Iterable, Sequence
+from math import frexp, fsum, ldexp, sqrt
+from operator import mul
+from typing import Final, NamedTuple, Self
 
 from retrodict.expressions import finite
 
+_MANTISSA_BITS: Final = 53
+
 
 def _scaled(values: Sequence[float]) -> tuple[list[int], int]:
-    """Return `values` as integers over one common power of two."""
-    ratios = [value.as_integer_ratio() for value in values]
-    scale = max(denominator for _, denominator in ratios)
-    return [top * (scale // bottom) for top, bottom in ratios], scale
+    """Return `values` as integers, each ``value * 2**scale``, exactly; `scale` >= 0."""
+    least = min(map(abs, values)) or min((abs(v) for v in values if v), default=1.0)
+    scale = max(0, _MANTISSA_BITS - frexp(least)[1])
+    try:
+        factor = ldexp(1.0, scale)
+        return [int(value * factor) for value in values], scale
+    except OverflowError:
+        ratios = [value.as_integer_ratio() for value in values]
+        bottom = max(bottom for _, bottom in ratios)
+        return [top * (bottom // own) for top, own in ratios], bottom.bit_length() - 1
 
 
 def exact_sum(values: Sequence[float]) -> float | None:
@@ -49,9 +59,10 @@ def exact_sum(values: Sequence[float]) -> float | None:
         return _rounded(sum(integers), scale)
 
 
-def _rounded(top: int, bottom: int) -> float | None:
+def _rounded(top: int, scale: int) -> float | None:
+    """Return ``top / 2**scale``, rounded once."""
     try:
-        return finite(top / bottom)
+        return finite(top / (1 << scale))
     except OverflowError:
         return None
 
@@ -101,10 +112,102 @@ def std(values: Sequence[float]) -> float | None:
     >>> std([2.0, 4.0]), std([3.0])
     (1.4142135623730951, None)
     """
-    n = len(values)
-    if n < 2:  # noqa: PLR2004 - a spread needs two values
+    if len(values) < 2:  # noqa: PLR2004 - a spread needs two values
         return None
     integers, scale = _scaled(values)
-    spread = n * sum(value * value for value in integers) - sum(integers) ** 2
-    rounded = _rounded(spread, scale * scale)
-    return None if rounded is None else sqrt(rounded / (n * (n - 1)))
+    return _std(len(values), sum(integers), sum(map(mul, integers, integers)), scale)
+
+
+def _std(n: int, total: int, squares: int, scale: int) -> float | None:
+    spread = _rounded(n * squares - total * total, 2 * scale)
+    return None if spread is None else sqrt(spread / (n * (n - 1)))
+
+
+class Moments(NamedTuple):
+    """Exact sums of some values, in their one normal form: equal sums, equal moments.
+
+    Attributes
+    ----------
+    n
+        Number of values.
+    total
+        Sum of the values times ``2**scale``.
+    squares
+        Sum of their squares times ``4**scale``, or None where it is not kept.
+    scale
+        The least one, at or above 0, that makes both of them integers.
+
+    Examples
+    --------
+    >>> a, b = Moments.of([1.0, 2.0]), Moments.of([4.0])
+    >>> Moments.merge([a, b]).mean() == mean([4.0, 2.0, 1.0])
+    True
+    >>> Moments.of([0.5, 0.5])
+    Moments(n=2, total=1, squares=None, scale=0)
+    """
+
+    n: int
+    total: int
+    squares: int | None
+    scale: int
+
+    @classmethod
+    def of(cls, values: Sequence[float], *, squares: bool = False) -> Self:
+        """Return the moments of finite doubles, shape (n,)."""
+        if not values:
+            return cls(0, 0, 0 if squares else None, 0)
+        integers, scale = _scaled(values)
+        square = sum(map(mul, integers, integers)) if squares else None
+        return cls(len(values), *_least(sum(integers), square, scale))
+
+    @classmethod
+    def merge(cls, several: Iterable[Self]) -> Self:
+        """Return the moments of all the values together, shape (n,); n at least 1.
+
+        Squares are kept only where all of them have theirs.
+        """
+        parts = list(several)
+        scale = max(part.scale for part in parts)
+        total = sum(part.total << (scale - part.scale) for part in parts)
+        squares: int | None = 0
+        for part in parts:
+            if squares is None or part.squares is None:
+                squares = None
+                break
+            squares += part.squares << 2 * (scale - part.scale)
+        return cls(sum(part.n for part in parts), *_least(total, squares, scale))
+
+    def mean(self) -> float | None:
+        """Return what `mean` returns for the values; null for none."""
+        if not self.n:
+            return None
+        total = _rounded(self.total, self.scale)
+        return None if total is None else finite(total / self.n)
+
+    def std(self) -> float | None:
+        """Return what `std` returns for the values; null for fewer than two.
+
+        Raises
+        ------
+        ValueError
+            The squares are not kept.
+        """
+        if self.squares is None:
+            raise ValueError("a spread needs the sum of squares, which is not kept")
+        if self.n < 2:  # noqa: PLR2004 - a spread needs two values
+            return None
+        return _std(self.n, self.total, self.squares, self.scale)
+
+
+def _least(total: int, squares: int | None, scale: int) -> tuple[int, int | None, int]:
+    """Return the same sums at the least scale."""
+    spare = min(scale, _zeros(total))
+    if squares is not None:
+        spare = min(spare, _zeros(squares) // 2)
+        squares >>= 2 * spare
+    return total >> spare, squares, scale - spare
+
+
+def _zeros(number: int) -> int:
+    """Return how often 2 divides `number`; more than any scale for 0."""
+    return (number & -number).bit_length() - 1 if number else 1 << 30

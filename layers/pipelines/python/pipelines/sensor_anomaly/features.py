@@ -9,6 +9,7 @@ from retrodict.features import (
     maximum,
     mean,
     minimum,
+    same_hour_mean,
     std,
 )
 
@@ -30,3 +31,5 @@ class Sensor:
     deviation = Reading.value - mean_10m
     spread_24 = std(Reading.value, last(24))
     trend = mean_3 - mean(Reading.value, last(24))
+    baseline = same_hour_mean(Reading.value, days=7)
+    residual = Reading.value - baseline

@@ -1,0 +1,199 @@
+"""Watch the champions: measure on a schedule, and bring alarms back in as events."""
+
+from collections.abc import Sequence
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+from retrodict.drift import DEFAULTS
+from retrodict.model import SCORE
+from retrodict.pipeline import Pipeline
+from retrodict.rollout import endpoint_name
+
+from infra.constructs.alarms import AlarmTopic
+from infra.constructs.grants import accept_finding
+from infra.constructs.pipeline_function import METRICS_NAMESPACE, PipelineFunction
+
+RETRIES = 185  # the most EventBridge accepts
+OLDEST = Duration.hours(24)
+PERIODS = 3
+BREACHING = 2
+
+
+class DriftWatch(Construct):
+    """Schedules, alarms on every drift ratio, and the rule that carries them back.
+
+    Parameters
+    ----------
+    scope, construct_id
+        Place in the construct tree.
+    environment
+        Name of the environment, part of every alarm's name.
+    every
+        How often is measured; the period of the alarms.
+    pipelines
+        Those with a model.
+    measure, publish
+        The functions `measure_drift` and `publish_alarm`.
+    alarms
+        Where alarms go as well.
+    """
+
+    def __init__(  # noqa: PLR0913 - every argument is named
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        environment: str,
+        every: Duration,
+        pipelines: Sequence[Pipeline],
+        measure: PipelineFunction,
+        publish: PipelineFunction,
+        alarms: AlarmTopic,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._environment = environment
+        self._alarms = alarms
+        self.drift_alarms: list[cloudwatch.Alarm] = []
+        # Messages are names of alarms and times, not data: encrypted by SQS.
+        failed = sqs.Queue(
+            self,
+            "Failed",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=Duration.days(14),
+        )
+        accept_finding(
+            failed,
+            "AwsSolutions-SQS3",
+            "this queue is itself the dead-letter queue of the rules; its alarm fires "
+            "at the first message",
+        )
+        alarms.watch(
+            self,
+            "FailedWatching",
+            description="A schedule or an alarm did not reach its function: see the "
+            "queue's messages",
+            namespace="AWS/SQS",
+            metric="ApproximateNumberOfMessagesVisible",
+            dimensions={"QueueName": failed.queue_name},
+            statistic="Maximum",
+        )
+        self._rule(
+            "Measure",
+            measure,
+            failed,
+            description="Measure how far the log has moved from each champion",
+            schedule=events.Schedule.rate(every),
+        )
+        self._rule(
+            "AskAgain",
+            publish,
+            failed,
+            description="Ask again for what still rings, and for old champions",
+            schedule=events.Schedule.rate(every),
+        )
+        for pipeline in pipelines:
+            self._watch(pipeline, every)
+        if self.drift_alarms:
+            self._rule(
+                "DriftAlarms",
+                publish,
+                failed,
+                description="A drift alarm rings: bring it into the pipeline",
+                pattern=events.EventPattern(
+                    source=["aws.cloudwatch"],
+                    detail_type=["CloudWatch Alarm State Change"],
+                    detail={
+                        "alarmName": [
+                            {"prefix": f"{endpoint_name(environment, p.name)}-drift-"}
+                            for p in pipelines
+                        ],
+                        "state": {"value": ["ALARM"]},
+                    },
+                ),
+            )
+
+    def _rule(  # noqa: PLR0913 - one rule
+        self,
+        construct_id: str,
+        function: PipelineFunction,
+        failed: sqs.IQueue,
+        *,
+        description: str,
+        schedule: events.Schedule | None = None,
+        pattern: events.EventPattern | None = None,
+    ) -> None:
+        events.Rule(
+            self,
+            construct_id,
+            description=description,
+            schedule=schedule,
+            event_pattern=pattern,
+            targets=[
+                targets.LambdaFunction(
+                    function.function,
+                    dead_letter_queue=failed,
+                    max_event_age=OLDEST,
+                    retry_attempts=RETRIES,
+                )
+            ],
+        )
+
+    def _watch(self, pipeline: Pipeline, every: Duration) -> None:
+        names = (*pipeline.model.names, SCORE) if pipeline.model else ()
+        base = f"{endpoint_name(self._environment, pipeline.name)}-drift"
+        about = {"environment": self._environment, "pipeline": pipeline.name}
+        for feature in names:
+            for statistic in DEFAULTS:
+                self._alarm(
+                    f"{base}-{feature}-{statistic}",
+                    f"{statistic} of {feature} is over what past windows of the log "
+                    "reached",
+                    metric="DriftRatio",
+                    dimensions={**about, "feature": feature, "statistic": statistic},
+                    above=1,
+                    every=every,
+                )
+        self._alarm(
+            f"{base}-share",
+            "Half of the features have drifted",
+            metric="DriftShare",
+            dimensions=about,
+            above=0.5,
+            every=every,
+        )
+
+    def _alarm(  # noqa: PLR0913 - every argument is named
+        self,
+        name: str,
+        description: str,
+        *,
+        metric: str,
+        dimensions: dict[str, str],
+        above: float,
+        every: Duration,
+    ) -> None:
+        alarm = cloudwatch.Alarm(
+            self,
+            name.replace("-", "_"),
+            alarm_name=name,
+            alarm_description=description,
+            metric=cloudwatch.Metric(
+                namespace=METRICS_NAMESPACE,
+                metric_name=metric,
+                dimensions_map=dimensions,
+                statistic="Maximum",
+                period=every,
+            ),
+            threshold=above,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            evaluation_periods=PERIODS,
+            datapoints_to_alarm=BREACHING,
+            treat_missing_data=cloudwatch.TreatMissingData.IGNORE,
+        )
+        self._alarms.tell(alarm)
+        self.drift_alarms.append(alarm)

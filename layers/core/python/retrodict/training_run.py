@@ -1,0 +1,145 @@
+"""The steps of a run that need the log and the lifecycle, without knowing AWS."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from retrodict.artifact import Artifact
+from retrodict.deciding import record
+from retrodict.errors import ArtifactRefusedError
+from retrodict.judging import Verdict
+from retrodict.lifecycle import (
+    CandidateJudged,
+    Decided,
+    Lifecycle,
+    TrainingSetBuilt,
+    TrainingSetRefused,
+    decided,
+    replay,
+)
+from retrodict.pipeline import Pipeline
+from retrodict.ports import EventLog, LifecycleStore
+from retrodict.state import order_of_knowing
+from retrodict.system_events import LabelGiven, PredictionMade
+from retrodict.training_set import Refusal, TrainingSet, build, join_labels
+
+SEED: Final = 1
+"""Of what is injected and of the fit, so that a run can be repeated to the bit."""
+
+
+def build_set(
+    pipeline: Pipeline, log: EventLog, until_us: int
+) -> TrainingSet | Refusal:
+    """Read the log once and build the training set of a run."""
+    read = pipeline.trained_on.event.contract().type
+    label, prediction = LabelGiven.contract().type, PredictionMade.contract().type
+    labels = [e for e in log.read([label]) if e.observed_at_us <= until_us]
+    by_prediction = any(e.data["prediction_id"] is not None for e in labels)
+    truth, _ = join_labels(
+        order_of_knowing(labels), log.read([prediction]) if by_prediction else ()
+    )
+    return build(pipeline, log.read([read]), truth, until_us=until_us, seed=SEED)
+
+
+def record_built(
+    store: LifecycleStore,
+    request: Mapping[str, Any],
+    found: TrainingSet | Refusal,
+    uri: str,
+) -> None:
+    """Record once that the rows of a run are frozen, or why they cannot be used."""
+    run_id, pipeline = request["run_id"], request["pipeline"]
+
+    def decide(lifecycle: Lifecycle) -> Decided | None:
+        if lifecycle.has(run_id, "training_set_built") or lifecycle.has(
+            run_id, "training_set_refused"
+        ):
+            return None
+        if isinstance(found, Refusal):
+            return decided(
+                TrainingSetRefused,
+                request["until_us"],
+                pipeline=pipeline,
+                run_id=run_id,
+                gate=found.gate,
+                reason=found.reason,
+            )
+        return decided(
+            TrainingSetBuilt,
+            request["until_us"],
+            pipeline=pipeline,
+            run_id=run_id,
+            training_set=found.digest,
+            uri=uri,
+            fit_rows=len(found.fit),
+            held_out_rows=len(found.held_out),
+            judging_rows=len(found.judging),
+            from_us=found.from_us,
+            until_us=found.until_us,
+            last_position=found.last_position,
+        )
+
+    record(store, pipeline, decide)
+
+
+def hyperparameters(request: Mapping[str, Any], found: TrainingSet) -> dict[str, str]:
+    """Return what a training job is told; SageMaker takes nothing but text."""
+    return {
+        "pipeline": request["pipeline"],
+        "run_id": request["run_id"],
+        "training_set": found.digest,
+        "seed": str(SEED),
+        "options": request["options"],
+    }
+
+
+def check_candidate(
+    candidate: Artifact, pipeline: Pipeline, request: Mapping[str, Any]
+) -> None:
+    """Refuse a candidate that is not of this run.
+
+    Raises
+    ------
+    ArtifactRefusedError
+        It was fitted on other rows, for another run, or on other features.
+    """
+    candidate.check_compatible(pipeline)
+    if candidate.training_set != request["training_set"]:
+        raise ArtifactRefusedError(
+            f"the candidate was fitted on {candidate.training_set}, the rows of this "
+            f"run are {request['training_set']}"
+        )
+    if candidate.run_id != request["run_id"]:
+        raise ArtifactRefusedError(
+            f"the candidate is of {candidate.run_id}, not of {request['run_id']}"
+        )
+
+
+def champion_digest(store: LifecycleStore, pipeline: str) -> str | None:
+    """Return the digest of what serves, or None."""
+    champion = replay(store.read(pipeline)).champion
+    return champion.artifact_digest if champion else None
+
+
+def record_verdict(
+    store: LifecycleStore,
+    request: Mapping[str, Any],
+    candidate: Artifact,
+    champion: str | None,
+    verdict: Verdict,
+) -> None:
+    """Record once how a candidate was judged."""
+
+    def decide(lifecycle: Lifecycle) -> Decided | None:
+        if lifecycle.has(request["run_id"], "candidate_judged"):
+            return None
+        return decided(
+            CandidateJudged,
+            request["until_us"],
+            pipeline=request["pipeline"],
+            run_id=request["run_id"],
+            artifact_digest=candidate.digest,
+            champion_digest=champion,
+            **verdict.as_event(),
+        )
+
+    record(store, request["pipeline"], decide)
