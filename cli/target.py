@@ -112,7 +112,7 @@ class Target:
 
     @cached_property
     def outputs(self) -> Mapping[str, str]:
-        """Names of the deployed resources, as the state stack exports them.
+        """Names of the deployed resources, as the stacks export them.
 
         Raises
         ------
@@ -120,20 +120,23 @@ class Target:
             The environment is not deployed, or AWS refuses to tell.
         """
         if self.is_twin:
-            found: Mapping[str, str] = self._twin["outputs"]
-            return found
-        stack = f"Retrodict-{self.environment}-State"
-        try:
-            answer = self.client("cloudformation").describe_stacks(StackName=stack)
-        except (BotoCoreError, ClientError) as error:
-            raise TargetError(
-                f"cannot read stack {stack}: {error}; deploy it with `make deploy "
-                f"ENV={self.environment}`, or drop --aws to use the local twin"
-            ) from error
-        return {
-            output["OutputKey"]: output["OutputValue"]
-            for output in answer["Stacks"][0].get("Outputs", [])
-        }
+            told: Mapping[str, str] = self._twin["outputs"]
+            return told
+        found: dict[str, str] = {}
+        for part in ("State", "Learning"):
+            stack = f"Retrodict-{self.environment}-{part}"
+            try:
+                answer = self.client("cloudformation").describe_stacks(StackName=stack)
+            except (BotoCoreError, ClientError) as error:
+                raise TargetError(
+                    f"cannot read stack {stack}: {error}; deploy it with `make deploy "
+                    f"ENV={self.environment}`, or drop --aws to use the local twin"
+                ) from error
+            found |= {
+                output["OutputKey"]: output["OutputValue"]
+                for output in answer["Stacks"][0].get("Outputs", [])
+            }
+        return found
 
     def now_us(self) -> int:
         """Return the deployment's time, microseconds: the twin's, or the machine's."""

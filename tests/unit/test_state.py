@@ -142,9 +142,9 @@ class Usual:
 
 @features(Reading, lateness="1m", max_rate="1/s")
 class Spread:
-    """The same, with squares."""
+    """The same, with squares, and over more days."""
 
-    spread = same_hour_std(Reading.value, days=2)
+    spread = same_hour_std(Reading.value, days=7)
 
 
 USUAL, SPREAD = feature_set(Usual), feature_set(Spread)
@@ -209,18 +209,18 @@ def test_sums_of_the_widest_doubles_never_outgrow_the_item() -> None:
         value = wide[number % len(wide)]
         return reading(value, at_s=at_s, id=f"{number}-{long}", number=number)
 
-    days = [event(n, n * 900) for n in range(1, 4 * 24 * 3)]
+    days = [event(n, n * 900) for n in range(1, 4 * 24 * 8)]
     state, _ = KeyState(SPREAD).fold(days)
     limit = SPREAD.state_limit_bytes
     burst = [
         event(number, len(days) * 900 + number / 100)
-        for number in range(len(days) + 1, len(days) + limit // 250)
+        for number in range(len(days) + 1, len(days) + limit // 200)
     ]
     whole, folded = state.fold(burst)
     parts, _ = state.fold(burst[:700])
     parts, _ = KeyState.decode(SPREAD, parts.encode()).fold(burst[700:])
 
-    assert len(state.panes) > 48
+    assert len(state.panes) > 7 * 24
     assert folded[-1].outcome is Outcome.TOO_FAST
     assert limit // 2 < len(whole.encode()) <= limit
     assert parts == whole
