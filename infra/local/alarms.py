@@ -1,50 +1,93 @@
-"""Alarms that ring: evaluated at every period boundary at which they could change.
+"""Alarms that ring: evaluated at every period's end at which they could change.
 
-moto keeps alarms and never looks at them. Here an alarm is looked at when a period ends
-in which its metric got a value, when a value arrives late, and from then on at each
-period's end until nothing it looks at could change any more: an idle month costs
-nothing. A change of state is kept in the alarm's history, sent to the default event
-bus in AWS's shape, and published on the alarm's SNS topics.
+moto keeps alarms and never looks at them. Here an alarm is looked at when the period of
+a value ends, or at the next minute if that is over; and from there on at the next
+period's end at which it would change if nothing more came. So an idle month costs
+nothing, and what is late counts as long as its period is in range. At one instant
+alarms come last: what was due there, and the values it put, is done by then.
 
-Of an alarm's range AWS documents no length; here it is two periods more than the alarm
-needs. Refused by name: metric math, percentiles, anomaly bands and other actions than
-SNS topics.
+A change of state goes into the alarm's history, to the default event bus, and to the
+alarm's SNS topics, in AWS's shapes.
+
+How this differs from AWS:
+
+- Periods are aligned to the clock, like a wall clock window. AWS's default window
+  slides on every minute, so an alarm on long periods may ring up to a period earlier.
+- Of the range that an alarm looks at AWS documents no length; here it is two periods
+  more than the alarm needs, as in the examples of its user guide.
+- Refused by name: metric math and composite alarms, anomaly bands, contributor
+  insights, and other actions than SNS topics.
 """
 
 import json
-import math
 import threading
-import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
+from botocore.exceptions import ClientError
+from moto.cloudwatch.exceptions import InvalidParameterValue, ValidationError
 from moto.cloudwatch.models import Alarm, CloudWatchBackend, cloudwatch_backends
+from moto.cloudwatch.responses import CloudWatchResponse
 
+from infra.local import alarm_shapes as shapes
+from infra.local.alarm_shapes import Point
 from infra.local.alarm_state import ALARM, INSUFFICIENT, OK, state_of
 from infra.local.clock import Clock
-from infra.local.errors import UnsupportedByTwinError
 from infra.local.mending import mend, original
-from infra.local.metrics import Metrics, Name, Value
+from infra.local.metrics import Metrics, Name, percent_of, statistic_of
+from infra.local.metrics_api import (
+    STATISTICS,
+    answer_with,
+    floor,
+    instant_of,
+    periods,
+)
 from infra.local.template import ACCOUNT
 
-_KIND: Final = "AWS::CloudWatch::Alarm"
 _MORE_PERIODS: Final = 2
-_STATISTICS: Final[Mapping[str, Callable[[Sequence[Value]], float]]] = {
-    "Sum": lambda values: math.fsum(v.total for v in values),
-    "SampleCount": lambda values: math.fsum(v.count for v in values),
-    "Average": lambda values: (
-        math.fsum(v.total for v in values) / math.fsum(v.count for v in values)
-    ),
-    "Minimum": lambda values: min(v.least for v in values),
-    "Maximum": lambda values: max(v.greatest for v in values),
-}
+_MINUTE: Final = 60
+_SHORT_PERIODS: Final = (10, 20, 30)
+_MOST_HISTORY: Final = 10_000
+_PAGE: Final = 100
 _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "GreaterThanThreshold": lambda value, threshold: value > threshold,
     "GreaterThanOrEqualToThreshold": lambda value, threshold: value >= threshold,
     "LessThanThreshold": lambda value, threshold: value < threshold,
     "LessThanOrEqualToThreshold": lambda value, threshold: value <= threshold,
 }
+
+
+def refusal(  # noqa: PLR0911 - one answer a rule
+    request: Mapping[str, Any],
+) -> str | None:
+    """Return what of a `PutMetricAlarm` the twin would keep and never evaluate.
+
+    Examples
+    --------
+    >>> refusal({"Metrics": [{"Id": "m1", "Expression": "m2 / m3"}]})
+    'metric math'
+    """
+    if request.get("AlarmRule"):
+        return "a composite alarm"
+    if request.get("Metrics") or not request.get("MetricName"):
+        return "metric math"
+    if request.get("EvaluateLowSampleCountPercentile"):
+        return "EvaluateLowSampleCountPercentile"
+    if request.get("ComparisonOperator") not in _COMPARE:
+        return f"the comparison {request.get('ComparisonOperator')}"
+    wanted = request.get("Statistic") or request.get("ExtendedStatistic") or ""
+    if wanted not in STATISTICS:
+        try:
+            percent_of(wanted)
+        except ValueError:
+            return f"the statistic {wanted!r}"
+    for key in ("AlarmActions", "OKActions", "InsufficientDataActions"):
+        for action in request.get(key) or ():
+            if action.split(":")[2:3] != ["sns"]:
+                return f"the action {action}"
+    return None
 
 
 class Alarms:
@@ -77,110 +120,233 @@ class Alarms:
         self._region = region
         self._client = client
         self._send = send
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._by_metric: dict[Name, set[str]] = {}
-        self._due: set[tuple[str, datetime]] = set()
+        self._due: dict[datetime, set[str]] = {}
+        self._history: deque[dict[str, Any]] = deque(maxlen=_MOST_HISTORY)
+        self.evaluations = 0
 
     def start(self) -> None:
         """Watch the alarms that are put from now on."""
         put = original(CloudWatchBackend, "put_metric_alarm")
+        delete = original(CloudWatchBackend, "delete_alarms")
         update = original(Alarm, "update_state")
+        put_response = original(CloudWatchResponse, "put_metric_alarm")
+
+        def respond(response: CloudWatchResponse) -> Any:
+            _check(response._get_params())  # noqa: SLF001 - moto's way to them
+            return put_response(response)
 
         def put_metric_alarm(backend: CloudWatchBackend, **request: Any) -> Alarm:
-            _check(request)
-            is_new = request["name"] not in backend.alarms
+            old = backend.alarms.get(request["name"])
             alarm: Alarm = put(backend, **request)
-            if is_new:
-                alarm.state_value = INSUFFICIENT
-            self._watch(alarm)
+            self._configured(alarm, old)
             return alarm
+
+        def delete_alarms(backend: CloudWatchBackend, alarm_names: list[str]) -> None:
+            gone = [backend.alarms[n] for n in alarm_names if n in backend.alarms]
+            delete(backend, alarm_names)
+            for alarm in gone:
+                with self._lock:
+                    self._by_metric.get(_name(alarm), set()).discard(alarm.name)
+                self._remember(
+                    alarm, "ConfigurationUpdate", f'Alarm "{alarm.name}" deleted', "{}"
+                )
 
         def update_state(
             alarm: Alarm, reason: str, reason_data: str, state_value: str
         ) -> None:
-            before = _shown(alarm)
+            before = shapes.state_of_event(alarm)
             changed = alarm.state_value != state_value
             update(alarm, reason, reason_data, state_value)
+            # Whoever set it by hand: at the next minute it is what the metric says.
+            self._plan(alarm.name, self._next_tick(alarm, is_after=True))
             if changed:
                 self._tell(alarm, before)
 
+        mend(CloudWatchResponse, "put_metric_alarm", respond)
         mend(CloudWatchBackend, "put_metric_alarm", put_metric_alarm)
+        mend(CloudWatchBackend, "delete_alarms", delete_alarms)
         mend(Alarm, "update_state", update_state)
+        for answer in (
+            self.describe_alarms,
+            self.describe_alarm_history,
+            self.put_composite_alarm,
+        ):
+            answer_with(CloudWatchResponse, answer)
         self._metrics.listen(self._arrived)
 
     def states(self) -> dict[str, str]:
         """Return the state of every alarm by name."""
         return {name: alarm.state_value for name, alarm in self._alarms().items()}
 
+    def describe_alarms(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer with the alarms that every given condition holds for."""
+        names = params.get("AlarmNames") or []
+        prefix = params.get("AlarmNamePrefix") or ""
+        action = params.get("ActionPrefix") or ""
+        state = params.get("StateValue")
+        kinds = params.get("AlarmTypes") or ["MetricAlarm"]
+        found = [
+            alarm
+            for name, alarm in sorted(self._alarms().items())
+            if "MetricAlarm" in kinds
+            and (not names or name in names)
+            and name.startswith(prefix)
+            and state in {None, alarm.state_value}
+            and (
+                not action
+                or any(arn.startswith(action) for arn in (alarm.alarm_actions or ()))
+            )
+        ]
+        size = int(params.get("MaxRecords") or _PAGE)
+        shown, token = _page(found, params.get("NextToken"), size)
+        return {"MetricAlarms": shown, "CompositeAlarms": [], **token}
+
+    def describe_alarm_history(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer with what happened to an alarm, or to all, newest first."""
+        start, end = (
+            instant_of(params.get("StartDate")),
+            instant_of(params.get("EndDate")),
+        )
+        with self._lock:
+            items = list(self._history)
+        found = [
+            item
+            for item in items
+            if params.get("AlarmName") in {None, item["AlarmName"]}
+            and params.get("HistoryItemType") in {None, item["HistoryItemType"]}
+            and (start is None or item["Timestamp"] >= start)
+            and (end is None or item["Timestamp"] <= end)
+        ]
+        if params.get("ScanBy") != "TimestampAscending":
+            found.reverse()
+        size = int(params.get("MaxRecords") or _PAGE)
+        shown, token = _page(found, params.get("NextToken"), size)
+        return {"AlarmHistoryItems": shown, **token}
+
+    def put_composite_alarm(self, params: Mapping[str, Any]) -> None:
+        """Refuse."""
+        _check(params)
+
     def _alarms(self) -> dict[str, Alarm]:
         return dict(cloudwatch_backends[ACCOUNT][self._region].alarms)
 
-    def _watch(self, alarm: Alarm) -> None:
+    def _configured(self, alarm: Alarm, old: Alarm | None) -> None:
+        """Take an alarm that is new or changed; a change leaves its state alone."""
         with self._lock:
+            if old is not None:
+                self._by_metric.get(_name(old), set()).discard(old.name)
             self._by_metric.setdefault(_name(alarm), set()).add(alarm.name)
-        self._look_at(alarm, self._clock.now())
+        if old is None:
+            alarm.state_value = INSUFFICIENT
+        else:
+            alarm.history = old.history
+            alarm.state_value = old.state_value
+            alarm.state_reason = old.state_reason
+            alarm.state_reason_data = old.state_reason_data
+            alarm.state_updated_timestamp = old.state_updated_timestamp
+        done = "created" if old is None else "updated"
+        summary = f'Alarm "{alarm.name}" {done}'
+        self._remember(alarm, "ConfigurationUpdate", summary, "{}")
+        end = floor(self._clock.now(), alarm.period) + _length(alarm)
+        self._plan(alarm.name, end)
 
     def _arrived(self, name: Name, time: datetime) -> None:
         """Look at the alarms of a metric once the period of a value has ended."""
         with self._lock:
             names = list(self._by_metric.get(name, ()))
+        if not names:
+            return
         alarms = self._alarms()
-        for alarm_name in names:
-            if alarm_name in alarms:
-                self._look_at(alarms[alarm_name], time)
+        for alarm in (alarms[found] for found in names if found in alarms):
+            end = floor(time, alarm.period) + _length(alarm)
+            due = max(end, self._next_tick(alarm))
+            if due < end + _range(alarm) * _length(alarm):
+                self._plan(alarm.name, due)
 
-    def _look_at(self, alarm: Alarm, time: datetime) -> None:
-        """Evaluate at the end of the period of `time`, or now if that is over."""
-        end = _floor(time, alarm.period) + timedelta(seconds=alarm.period)
-        due = max(end, self._clock.now())
+    def _next_tick(self, alarm: Alarm, *, is_after: bool = False) -> datetime:
+        """Return the next instant at which alarms are looked at."""
+        now, seconds = self._clock.now(), min(_MINUTE, int(alarm.period))
+        tick = floor(now, seconds)
+        if tick == now and not is_after:
+            return now
+        return tick + timedelta(seconds=seconds)
+
+    def _plan(self, name: str, due: datetime) -> None:
         with self._lock:
-            if (alarm.name, due) in self._due:
+            names = self._due.get(due)
+            if names is not None:
+                names.add(name)
                 return
-            self._due.add((alarm.name, due))
-
-        def settled() -> None:
-            # Whatever else is due at this instant comes first.
-            self._clock.call_at(self._clock.now(), evaluate, is_periodic=True)
-
-        def evaluate() -> None:
-            with self._lock:
-                self._due.discard((alarm.name, due))
-            current = self._alarms().get(alarm.name)
-            if current is not None:
-                self._evaluate(current, due)
-
-        self._clock.call_at(due, settled, is_periodic=True)
-
-    def _evaluate(self, alarm: Alarm, now: datetime) -> None:
-        periods = _periods(alarm)
-        length = timedelta(seconds=alarm.period)
-        end = _floor(now, alarm.period)
-        points: list[tuple[datetime, Value | None, float | None]] = []
-        for place in range(periods + _MORE_PERIODS, 0, -1):
-            start = end - place * length
-            values = self._metrics.between(_name(alarm), start, start + length)
-            value = _STATISTICS[alarm.statistic](values) if values else None
-            points.append((start, values[-1] if values else None, value))
-        compare = _COMPARE[alarm.comparison_operator]
-        state = state_of(
-            [None if v is None else compare(v, alarm.threshold) for _, _, v in points],
-            evaluation_periods=periods,
-            datapoints_to_alarm=alarm.datapoints_to_alarm or periods,
-            treat_missing=_treatment(alarm),
+            self._due[due] = {name}
+        self._clock.call_at(
+            due, lambda: self._look(due), is_periodic=True, is_last=True
         )
+
+    def _look(self, due: datetime) -> None:
+        with self._lock:
+            names = self._due.pop(due)
+        alarms = self._alarms()
+        for name in sorted(names & alarms.keys()):
+            self._evaluate(alarms[name], due)
+
+    def _evaluate(self, alarm: Alarm, due: datetime) -> None:
+        self.evaluations += 1
+        points = self._points(alarm, due)
+        breaches = [point.is_breaching for point in points]
+        state = _next_state(alarm, breaches)
         if state is not None and state != alarm.state_value:
-            recent = [(start, v) for start, _, v in points if v is not None]
-            alarm.update_state(
-                _reason(alarm, recent, state),
-                json.dumps(_reason_data(alarm, recent, now)),
-                state,
-            )
-        if any(value is not None for _, value, _ in points):
-            self._look_at(alarm, now)
+            reason = shapes.reason(alarm, points, state)
+            alarm.update_state(reason, shapes.reason_data(alarm, points, due), state)
+        self._plan_change(alarm, breaches, floor(due, alarm.period))
+
+    def _points(self, alarm: Alarm, due: datetime) -> list[Point]:
+        length, count = _length(alarm), _range(alarm)
+        end = floor(due, alarm.period)
+        start = end - count * length
+        values = self._metrics.between(_name(alarm), start, end)
+        if alarm.unit:
+            values = [value for value in values if value.unit == alarm.unit]
+        known = dict(periods(values, start, length))
+        compare, statistic = (
+            _COMPARE[alarm.comparison_operator],
+            shapes.statistic(alarm),
+        )
+        points = []
+        for begin in (start + place * length for place in range(count)):
+            same = known.get(begin)
+            value = statistic_of(same, statistic) if same else None
+            if same is None or value is None:
+                points.append(Point(begin, None))
+                continue
+            samples = sum(one.count for one in same)
+            breaches = compare(value, alarm.threshold)
+            points.append(Point(begin, value, samples, breaches))
+        return points
+
+    def _plan_change(
+        self, alarm: Alarm, breaches: Sequence[bool | None], end: datetime
+    ) -> None:
+        """Look again when the alarm would change, if nothing more came."""
+        level = self._metrics.level(_name(alarm))
+        following: bool | None = None
+        if level is not None:
+            following = _COMPARE[alarm.comparison_operator](level, alarm.threshold)
+        if following is breaches[-1] and len(set(breaches)) == 1:
+            return
+        for place in range(1, len(breaches) + 1):
+            coming = [*breaches[place:], *[following] * place]
+            if _next_state(alarm, coming) not in {None, alarm.state_value}:
+                self._plan(alarm.name, end + place * _length(alarm))
+                return
 
     def _tell(self, alarm: Alarm, before: Mapping[str, Any]) -> None:
         now = self._clock.now()
-        self._send(_event(alarm, before, now, self._region))
+        vars(alarm)["state_transitioned_timestamp"] = now  # moto shows it then
+        summary, data = shapes.history_of_state(alarm, before)
+        self._remember(alarm, "StateUpdate", summary, data)
+        self._send(shapes.event(alarm, before, now, self._region))
         actions = {
             ALARM: alarm.alarm_actions,
             OK: alarm.ok_actions,
@@ -189,26 +355,59 @@ class Alarms:
         if not alarm.actions_enabled:
             return
         for topic in actions or ():
-            self._client("sns").publish(
-                TopicArn=topic,
-                Subject=f'{alarm.state_value}: "{alarm.name}" in {self._region}'[:100],
-                Message=json.dumps(_message(alarm, before, now, self._region)),
+            try:
+                self._client("sns").publish(
+                    TopicArn=topic,
+                    Subject=shapes.subject(alarm, self._region),
+                    Message=json.dumps(
+                        shapes.message(alarm, before, now, self._region)
+                    ),
+                )
+            except ClientError as error:
+                done = f"Failed to execute action {topic}. Received error: {error}"
+            else:
+                done = f"Successfully executed action {topic}"
+            self._remember(alarm, "Action", done, "{}")
+
+    def _remember(self, alarm: Alarm, kind: str, summary: str, data: str) -> None:
+        with self._lock:
+            self._history.append(
+                {
+                    "AlarmName": alarm.name,
+                    "AlarmType": "MetricAlarm",
+                    "Timestamp": self._clock.now(),
+                    "HistoryItemType": kind,
+                    "HistorySummary": summary,
+                    "HistoryData": data,
+                }
             )
 
 
 def _check(request: Mapping[str, Any]) -> None:
-    """Refuse an alarm that would be kept and never evaluated."""
-    place = str(request.get("name"))
-    if request.get("metric_data_queries") or not request.get("metric_name"):
-        raise UnsupportedByTwinError(place, _KIND, "metric math")
-    if request.get("extended_statistic"):
-        raise UnsupportedByTwinError(place, _KIND, "a percentile")
-    if request.get("comparison_operator") not in _COMPARE:
-        operator = request.get("comparison_operator")
-        raise UnsupportedByTwinError(place, _KIND, f"the comparison {operator}")
-    for action in request.get("alarm_actions") or ():
-        if action.split(":")[2] != "sns":
-            raise UnsupportedByTwinError(place, _KIND, f"the action {action}")
+    """Refuse an alarm that would be kept and never evaluated, or is none in AWS."""
+    refused = refusal(request)
+    if refused is not None:
+        raise ValidationError(
+            f"{request.get('AlarmName')}: the local twin does not evaluate {refused}"
+        )
+    period = int(request.get("Period") or 0)
+    if period not in _SHORT_PERIODS and (period < 1 or period % _MINUTE):
+        raise InvalidParameterValue(
+            f"Period {period} is none of 10, 20, 30 and the multiples of 60 s"
+        )
+    count = int(request.get("EvaluationPeriods") or 0)
+    if not 1 <= int(request.get("DatapointsToAlarm") or count) <= count:
+        raise ValidationError("DatapointsToAlarm must be 1 to EvaluationPeriods")
+
+
+def _next_state(alarm: Alarm, breaches: Sequence[bool | None]) -> str | None:
+    count, datapoints = shapes.needed(alarm)
+    return state_of(
+        breaches,
+        evaluation_periods=count,
+        datapoints_to_alarm=datapoints,
+        treat_missing=shapes.treatment(alarm),
+    )
 
 
 def _name(alarm: Alarm) -> Name:
@@ -216,128 +415,17 @@ def _name(alarm: Alarm) -> Name:
     return alarm.namespace, alarm.metric_name, dimensions
 
 
-def _periods(alarm: Alarm) -> int:
-    return int(alarm.evaluation_periods)
+def _length(alarm: Alarm) -> timedelta:
+    return timedelta(seconds=int(alarm.period))
 
 
-def _treatment(alarm: Alarm) -> str:
-    """Return how missing data is treated: AWS/DynamoDB's is always ignored."""
-    if alarm.namespace == "AWS/DynamoDB":
-        return "ignore"
-    return alarm.treat_missing_data or "missing"
+def _range(alarm: Alarm) -> int:
+    return shapes.needed(alarm)[0] + _MORE_PERIODS
 
 
-def _floor(time: datetime, period: int) -> datetime:
-    seconds = int(time.timestamp()) // period * period
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _text(time: datetime) -> str:
-    return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}+0000"
-
-
-def _shown(alarm: Alarm) -> dict[str, Any]:
-    updated = alarm.state_updated_timestamp.replace(tzinfo=UTC)
-    return {
-        "value": alarm.state_value,
-        "reason": alarm.state_reason,
-        "reasonData": alarm.state_reason_data,
-        "timestamp": _text(updated),
-    }
-
-
-def _reason(alarm: Alarm, recent: Sequence[tuple[datetime, float]], state: str) -> str:
-    told = ", ".join(f"{value} ({start:%d/%m/%y %H:%M:%S})" for start, value in recent)
-    if state == INSUFFICIENT:
-        return "Insufficient Data: no data points were received"
-    return (
-        f"Threshold Crossed: {len(recent)} datapoints [{told}] against the threshold "
-        f"({alarm.threshold})"
-    )
-
-
-def _reason_data(
-    alarm: Alarm, recent: Sequence[tuple[datetime, float]], now: datetime
-) -> dict[str, Any]:
-    return {
-        "version": "1.0",
-        "queryDate": _text(now),
-        "startDate": _text(recent[0][0]) if recent else None,
-        "statistic": alarm.statistic,
-        "period": alarm.period,
-        "recentDatapoints": [value for _, value in recent],
-        "threshold": alarm.threshold,
-        "evaluatedDatapoints": [
-            {"timestamp": _text(start), "value": value} for start, value in recent
-        ],
-    }
-
-
-def _event(
-    alarm: Alarm, before: Mapping[str, Any], now: datetime, region: str
-) -> dict[str, Any]:
-    return {
-        "version": "0",
-        "id": str(uuid.uuid4()),
-        "detail-type": "CloudWatch Alarm State Change",
-        "source": "aws.cloudwatch",
-        "account": ACCOUNT,
-        "time": f"{now:%Y-%m-%dT%H:%M:%SZ}",
-        "region": region,
-        "resources": [alarm.alarm_arn],
-        "detail": {
-            "alarmName": alarm.name,
-            "state": _shown(alarm),
-            "previousState": dict(before),
-            "configuration": {
-                "description": alarm.description,
-                "metrics": [
-                    {
-                        "id": "m1",
-                        "metricStat": {
-                            "metric": {
-                                "namespace": alarm.namespace,
-                                "name": alarm.metric_name,
-                                "dimensions": {
-                                    d.name: d.value for d in alarm.dimensions
-                                },
-                            },
-                            "period": alarm.period,
-                            "stat": alarm.statistic,
-                        },
-                        "returnData": True,
-                    }
-                ],
-            },
-        },
-    }
-
-
-def _message(
-    alarm: Alarm, before: Mapping[str, Any], now: datetime, region: str
-) -> dict[str, Any]:
-    """Return what an SNS topic is told, in AWS's shape."""
-    return {
-        "AlarmName": alarm.name,
-        "AlarmDescription": alarm.description,
-        "AWSAccountId": ACCOUNT,
-        "NewStateValue": alarm.state_value,
-        "NewStateReason": alarm.state_reason,
-        "StateChangeTime": _text(now),
-        "Region": region,
-        "AlarmArn": alarm.alarm_arn,
-        "OldStateValue": before["value"],
-        "Trigger": {
-            "MetricName": alarm.metric_name,
-            "Namespace": alarm.namespace,
-            "Statistic": alarm.statistic,
-            "Dimensions": [
-                {"name": d.name, "value": d.value} for d in alarm.dimensions
-            ],
-            "Period": alarm.period,
-            "EvaluationPeriods": _periods(alarm),
-            "ComparisonOperator": alarm.comparison_operator,
-            "Threshold": alarm.threshold,
-            "TreatMissingData": _treatment(alarm),
-        },
-    }
+def _page(
+    items: list[Any], token: str | None, size: int
+) -> tuple[list[Any], dict[str, str]]:
+    begin = int(token or 0)
+    end = begin + size
+    return items[begin:end], {"NextToken": str(end)} if end < len(items) else {}

@@ -45,6 +45,7 @@ from infra.local.clock import Clock, Timer
 from infra.local.errors import UnsupportedByTwinError
 from infra.local.event_pattern import EventPattern
 from infra.local.lambda_runtime import LambdaRuntime, Outcome
+from infra.local.metrics import Metrics
 
 PAYLOAD_LIMIT_BYTES = 6 * 1024 * 1024
 _RECORD_OVERHEAD_BYTES = 600  # what surrounds the data of a record in the payload
@@ -158,6 +159,7 @@ class _Surroundings:
     runtime: LambdaRuntime
     client: Callable[[str], Any]
     region: str
+    metrics: Metrics
 
 
 class _ShardReader:
@@ -334,6 +336,14 @@ class _ShardReader:
                 self._batches.appendleft(_Batch(rest, batch.failures))
             return
         payload = self._payload(batch.records)
+        age = self._around.clock.now() - _arrival(batch.records[-1])
+        self._around.metrics.put(
+            "AWS/Lambda",
+            "IteratorAge",
+            {"FunctionName": _name_of(self._settings.function_arn)},
+            max(0.0, age.total_seconds() * 1000),
+            "Milliseconds",
+        )
         outcome = self._around.runtime.invoke(self._settings.function_arn, payload)
         if self._is_stopping:
             return
@@ -418,8 +428,17 @@ class _ShardReader:
 
     def _discard(self, batch: _Batch, outcome: Outcome | None) -> None:
         """Give a batch up: to the on-failure destination, then past it."""
+        became = "DroppedEventCount"
         if self._settings.destination is not None:
             self._deliver(self._settings.destination, batch, outcome)
+            became = "OnFailureDestinationDeliveredEventCount"
+        self._around.metrics.put(
+            "AWS/Lambda",
+            became,
+            {"EventSourceMappingUUID": self._settings.uuid},
+            float(len(batch.records)),
+            "Count",
+        )
         self._counts.discarded += len(batch.records)
         self.checkpoint = batch.records[-1].sequence_number
 
@@ -544,8 +563,9 @@ class EventSourceMappings:
         runtime: LambdaRuntime,
         client: Callable[[str], Any],
         region: str,
+        metrics: Metrics,
     ) -> None:
-        self._around = _Surroundings(clock, activity, runtime, client, region)
+        self._around = _Surroundings(clock, activity, runtime, client, region, metrics)
         self._lock = threading.RLock()
         self._running: dict[str, _RunningMapping] = {}
         self._stop_listening = [
@@ -587,7 +607,7 @@ class EventSourceMappings:
             return {
                 name: {
                     "stream": _name(running.settings.stream_arn),
-                    "function": running.settings.function_arn.split(":")[-1],
+                    "function": _name_of(running.settings.function_arn),
                     "state": "Enabled" if running.settings.is_enabled else "Disabled",
                     "lag_records": sum(r.lag for r in running.readers.values()),
                     "invocations": running.counts.invocations,
@@ -668,6 +688,10 @@ class EventSourceMappings:
             reader.join()
             running.positions[name] = reader.checkpoint
         running.readers.clear()
+
+
+def _name_of(function_arn: str) -> str:
+    return function_arn.split(":")[-1]
 
 
 def _name(stream_arn: str) -> str:

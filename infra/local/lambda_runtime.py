@@ -54,6 +54,7 @@ _WATCH_SECONDS = 0.05
 _INITIALISATION_SECONDS = 10.0  # as in AWS, on top of the function's own timeout
 _BYTES_PER_MIB = 1024 * 1024
 _LOG_TAIL_BYTES = 4096  # what LogType=Tail returns
+LOG_STREAM = "twin"
 _API = "/2018-06-01/runtime"
 _KILLED = "Runtime exited with error: signal: killed"
 
@@ -90,12 +91,15 @@ class Invoked:
         How long it took, s.
     written
         What the process wrote meanwhile.
+    log_group
+        Name of the function's log group.
     """
 
     function: str
     seconds: float
     is_error: bool
     written: bytes
+    log_group: str
 
 
 @dataclass
@@ -310,8 +314,9 @@ class _Function:
                 log.seek(before)
                 written = log.read()
             tail = written[-_LOG_TAIL_BYTES:]
+            group = definition.logs_group_name
             self._runtime.report(
-                Invoked(self._name, seconds, outcome.is_error, written)
+                Invoked(self._name, seconds, outcome.is_error, written, group)
             )
             return Outcome(outcome.payload, outcome.is_error, outcome.request_id, tail)
 
@@ -532,7 +537,7 @@ class LambdaRuntime:
             "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
             "AWS_LAMBDA_LOG_GROUP_NAME": definition.logs_group_name,
-            "AWS_LAMBDA_LOG_STREAM_NAME": "twin",
+            "AWS_LAMBDA_LOG_STREAM_NAME": LOG_STREAM,
             "AWS_REGION": self._region,
             "AWS_SECRET_ACCESS_KEY": "twin",
             "LAMBDA_RUNTIME_DIR": site_packages,

@@ -4,33 +4,43 @@ moto interprets the Amazon States Language, but waits in real seconds, knows no
 SageMaker ``.sync``, names every unnamed execution alike, and tells nobody how an
 execution ended. What is filled here, each by the smallest private name of moto:
 
-- ``Wait`` and the pauses of ``Retry`` follow the twin's clock; an execution that waits
-  holds no activity token,
-- ``sagemaker:createTrainingJob.sync`` waits for the job's end and fails with
-  ``States.TaskFailed``,
-- parameters and answers of ``states:startExecution`` are spelt as in AWS, and times
-  in answers are text,
-- errors of SageMaker's own calls are named as in AWS,
-- a changed status becomes an event on the default bus and a metric of ``AWS/States``.
-
-Refused by name when a machine is made: JSONata, variables, Distributed Map, and
-``Next`` or ``StartAt`` that lead nowhere, which moto would accept.
+- waits, pauses and time limits follow the twin's clock (`execution_waits`),
+- ``sagemaker:createTrainingJob.sync`` waits for the job's end, fails with
+  ``States.TaskFailed``, and stops the job of an execution that is stopped,
+- ``states:startExecution.sync`` waits for the other execution without a token,
+- parameters and answers of SDK calls are spelt as in AWS, and times in answers are
+  text,
+- errors of SageMaker's calls and ``States.NoChoiceMatched`` are named as in AWS,
+- a changed status becomes an event on the default bus and a metric of ``AWS/States``,
+- what an execution cannot do is refused when its machine is made, through the API too
+  (`state_machine_definition`).
 """
 
 import json
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from datetime import date, timedelta
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, Final
 
+import boto3
 import botocore.session
-import moto.stepfunctions.parser.asl.component.common.retry.retrier_decl as retrier
+from botocore.exceptions import ClientError
+from botocore.model import ListShape, MapShape, Shape, StructureShape
 from moto.core.config import default_user_config
-from moto.stepfunctions.parser.api import HistoryEventType, TaskFailedEventDetails
+from moto.stepfunctions.parser.api import (
+    ExecutionFailedEventDetails,
+    HistoryEventType,
+    InvalidDefinition,
+    TaskFailedEventDetails,
+)
+from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import (  # noqa: E501
+    CustomErrorName,
+)
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import (
     FailureEvent,
     FailureEventException,
@@ -40,6 +50,9 @@ from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name
 )
 from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import (  # noqa: E501
     StatesErrorNameType,
+)
+from moto.stepfunctions.parser.asl.component.state.choice.state_choice import (
+    StateChoice,
 )
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import (
     state_task_factory,
@@ -62,11 +75,11 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.resou
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service import (  # noqa: E501
     StateTaskService,
 )
-from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import (  # noqa: E501
-    WaitFunction,
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_sfn import (  # noqa: E501
+    StateTaskServiceSfn,
 )
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
-from moto.stepfunctions.parser.asl.utils.boto_client import boto_client_for
+from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.stepfunctions.parser.asl.utils.encoding import to_json_str
 from moto.stepfunctions.parser.backend.execution import (
     BaseExecutionWorkerCommunication,
@@ -77,24 +90,26 @@ from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from infra.local.activity import Activity
 from infra.local.clock import Clock
 from infra.local.errors import UnsupportedByTwinError
+from infra.local.execution_waits import ExecutionWaits
 from infra.local.mending import mend, original
+from infra.local.state_machine_definition import check_definition
 
 POLL_SECONDS: Final = 0.1
-_JOBS: Final = {
-    "createTrainingJob": (
-        "describe_training_job",
-        "TrainingJobName",
-        "TrainingJobStatus",
-    ),
-}
-_RUNNING: Final = {"InProgress", "Stopping", "Starting"}
+_RUNNING: Final = {"InProgress", "Stopping"}
 _METRICS: Final = {
     "SUCCEEDED": "ExecutionsSucceeded",
     "FAILED": "ExecutionsFailed",
     "ABORTED": "ExecutionsAborted",
     "TIMED_OUT": "ExecutionsTimedOut",
 }
-_KIND: Final = "AWS::StepFunctions::StateMachine"
+
+
+@dataclass(frozen=True)
+class _Nested:
+    """Another execution that a task started, and how its result is read."""
+
+    execution_arn: str
+    result: Callable[[], Any]
 
 
 class StateMachines:
@@ -119,12 +134,10 @@ class StateMachines:
         tell: Callable[[str, str, Mapping[str, Any]], None],
         count: Callable[[str, Mapping[str, str]], None],
     ) -> None:
-        self._clock = clock
         self._activity = activity
         self._tell = tell
         self._count = count
-        self._lock = threading.Lock()
-        self._waiting: set[threading.Event] = set()
+        self._waits = ExecutionWaits(clock, activity)
         self._is_stopping = False
         self._executions: dict[str, Execution] = {}
 
@@ -132,39 +145,20 @@ class StateMachines:
         """Mend moto's interpreter, and point its tasks at the twin."""
         default_user_config["stepfunctions"] = {"execute_state_machine": True}
         os.environ["MOTO_PORT"] = str(port)
-        _mend_parameters()
+        self._waits.start()
+        _mend_clients()
+        _mend_requests()
+        _mend_spelling()
+        _mend_choice()
         _mend_sagemaker()
-        _mend_names()
         aws_sdk._SERVICE_ERROR_NAMES["sagemaker"] = "SageMaker"  # noqa: SLF001
-        self._mend_time()
+        self._mend_nested()
         self._mend_status()
-
-    def wait(self, seconds: float) -> None:
-        """Wait on the twin's clock without holding a token."""
-        if seconds <= 0:
-            return
-        woken = threading.Event()
-        with self._lock:
-            if self._is_stopping:
-                return
-            self._waiting.add(woken)
-
-        def fire() -> None:
-            self._activity.begin()
-            woken.set()
-
-        self._clock.call_at(self._clock.now() + timedelta(seconds=seconds), fire)
-        self._activity.end()
-        woken.wait()
-        with self._lock:
-            self._waiting.discard(woken)
 
     def stop(self) -> None:
         """Wake what waits; executions end with the twin."""
-        with self._lock:
-            self._is_stopping = True
-            for woken in self._waiting:
-                woken.set()
+        self._is_stopping = True
+        self._waits.stop()
 
     def status(self) -> dict[str, dict[str, int]]:
         """Return how many executions have which status, by machine."""
@@ -174,34 +168,56 @@ class StateMachines:
             counts[execution.status] = counts.get(execution.status, 0) + 1
         return found
 
-    def _mend_time(self) -> None:
-        def interval(_self: Any, env: Any, wait_seconds: float) -> None:
-            if env.is_running():
-                self.wait(wait_seconds)
+    def _mend_nested(self) -> None:
+        """Let ``startExecution.sync`` wait for the end instead of asking for it."""
 
-        mend(WaitFunction, "_wait_interval", interval)
-        mend(retrier, "time", SimpleNamespace(sleep=self.wait))
-        mend(callbacks, "_DELAY_SECONDS_SYNC_CONDITION_CHECK", POLL_SECONDS)
+        def wait(
+            _task: Any,
+            env: Any,
+            sync_resolver: "_Nested",
+            timeout_seconds: int,
+            **_: Any,
+        ) -> Any:
+            self._waits.join(env, sync_resolver.execution_arn, timeout_seconds)
+            return sync_resolver.result() if env.is_running() else None
+
+        def remembering(build: Callable[..., Any]) -> Callable[..., "_Nested"]:
+            def built(task: Any, env: Any, **more: Any) -> _Nested:
+                arn = env.stack[-1]["ExecutionArn"]
+                return _Nested(arn, build(task, env, **more))
+
+            return built
+
+        for name in ("_build_sync_resolver", "_build_sync2_resolver"):
+            built = remembering(original(StateTaskServiceSfn, name))
+            mend(StateTaskServiceSfn, name, built)
+        mend(StateTaskServiceSfn, "_eval_sync", wait)
 
     def _mend_status(self) -> None:
         begin = original(Execution, "start")
         end = original(BaseExecutionWorkerCommunication, "terminated")
 
         def start(execution: Execution) -> None:
-            self._activity.begin()
+            self._waits.began(execution.exec_arn)
             self._executions[execution.exec_arn] = execution
-            self._changed(execution, "RUNNING")
-            begin(execution)
+            try:
+                self._changed(execution, "RUNNING")
+                begin(execution)
+            except BaseException:
+                self._waits.ended(execution.exec_arn)
+                raise
 
         def terminated(communication: BaseExecutionWorkerCommunication) -> None:
             end(communication)
             execution = communication.execution
-            if self._is_stopping:
-                return
             try:
-                self._changed(execution, execution.status)
+                if not self._is_stopping:
+                    self._changed(execution, execution.status)
+            except Exception as error:
+                self._activity.fail(error)
+                raise
             finally:
-                self._activity.end()
+                self._waits.ended(execution.exec_arn)
 
         mend(Execution, "start", start)
         mend(BaseExecutionWorkerCommunication, "terminated", terminated)
@@ -211,6 +227,8 @@ class StateMachines:
         self._count(
             _METRICS.get(status, "ExecutionsStarted"), {"StateMachineArn": machine}
         )
+        is_included = {"included": True}
+        output = to_json_str(execution.output) if status == "SUCCEEDED" else None
         self._tell(
             "Step Functions Execution Status Change",
             execution.exec_arn,
@@ -219,14 +237,26 @@ class StateMachines:
                 "stateMachineArn": machine,
                 "name": execution.name,
                 "status": status,
+                "startDate": _milliseconds(execution.start_date),
+                "stopDate": _milliseconds(execution.stop_date),
+                "input": execution.execution_input,
+                "inputDetails": is_included,
+                "output": output,
+                "outputDetails": is_included if output is not None else None,
                 "error": execution.error,
                 "cause": execution.cause,
             },
         )
 
 
-def _mend_names() -> None:
+def _milliseconds(instant: Any) -> int | None:
+    return int(instant.timestamp() * 1000) if isinstance(instant, datetime) else None
+
+
+def _mend_requests() -> None:
+    """Give every execution a name, and check what machines are made of."""
     begin = original(StepFunctionsParserBackend, "start_execution")
+    validate = original(StepFunctionsParserBackend, "_validate_definition")
 
     def start_execution(
         self: Any,
@@ -237,7 +267,38 @@ def _mend_names() -> None:
     ) -> Any:
         return begin(self, state_machine_arn, name or str(uuid.uuid4()), *rest, **more)
 
+    def validated(definition: str) -> None:
+        validate(definition=definition)
+        try:
+            check_definition(json.loads(definition), "a definition")
+        except UnsupportedByTwinError as error:
+            raise InvalidDefinition(message=str(error)) from error
+
     mend(StepFunctionsParserBackend, "start_execution", start_execution)
+    mend(StepFunctionsParserBackend, "_validate_definition", staticmethod(validated))
+
+
+def _mend_clients() -> None:
+    """Make one client a service: boto3's default session may not make two at once."""
+    making = threading.Lock()
+    known: dict[tuple[str, str], Any] = {}
+    session = boto3.Session(
+        aws_access_key_id="twin",
+        aws_secret_access_key="twin",  # noqa: S106 - moto takes any
+    )
+
+    def client(*, service_name: str, region_name: str, **options: Any) -> Any:
+        for key in ("aws_access_key_id", "aws_secret_access_key"):
+            options.pop(key, None)
+        with making:
+            key_of = (service_name, region_name)
+            if key_of not in known:
+                known[key_of] = session.client(
+                    service_name, region_name=region_name, **options
+                )
+            return known[key_of]
+
+    mend(boto_client, "boto3", SimpleNamespace(client=client))
 
 
 @cache
@@ -246,7 +307,7 @@ def _model_of(service: str) -> Any:
     return botocore.session.get_session().get_service_model(service)
 
 
-def _mend_parameters() -> None:
+def _mend_spelling() -> None:
     """Fill two hooks that are empty in moto: spelling, and times as text."""
 
     def operation(task: Any, service: str | None, action: str | None) -> Any:
@@ -268,14 +329,15 @@ def _mend_parameters() -> None:
             self._to_boto_request(parameters, found.input_shape)
 
     def response(
-        _self: Any,
+        self: Any,
         response: Any,
         boto_service_name: str | None = None,
         service_action_name: str | None = None,
     ) -> None:
-        del boto_service_name, service_action_name
         if isinstance(response, dict):
-            clean = _as_json(response)
+            found = operation(self, boto_service_name, service_action_name)
+            shape = found.output_shape if found is not None else None
+            clean = _spelt(response, shape)
             response.clear()
             response.update(clean)
 
@@ -283,16 +345,78 @@ def _mend_parameters() -> None:
     mend(StateTaskService, "_normalise_response", response)
 
 
-def _as_json(value: Any) -> Any:
+def _spelt(value: Any, shape: Shape | None) -> Any:
+    """Return an answer as Step Functions shows it: JSON, with names in Pascal case."""
     if isinstance(value, dict):
-        return {key: _as_json(item) for key, item in value.items()}
+        if isinstance(shape, StructureShape):
+            members = shape.members
+            return {
+                key[:1].upper() + key[1:]: _spelt(item, members.get(key))
+                for key, item in value.items()
+            }
+        inner = shape.value if isinstance(shape, MapShape) else None
+        return {key: _spelt(item, inner) for key, item in value.items()}
     if isinstance(value, list):
-        return [_as_json(item) for item in value]
+        inner = shape.member if isinstance(shape, ListShape) else None
+        return [_spelt(item, inner) for item in value]
     if isinstance(value, date):
         return value.isoformat()
     if hasattr(value, "read"):
         return value.read().decode()
     return value
+
+
+def _mend_choice() -> None:
+    choose = original(StateChoice, "_eval_state")
+
+    def evaluate(choice: StateChoice, env: Any) -> None:
+        try:
+            choose(choice, env)
+        except RuntimeError as error:
+            kind = StatesErrorNameType.StatesNoChoiceMatched
+            cause = f"No choice of the state {choice.name!r} matched"
+            details = ExecutionFailedEventDetails(error=kind.to_name(), cause=cause)
+            shown: Any = EventDetails
+            raise FailureEventException(
+                FailureEvent(
+                    env=env,
+                    error_name=StatesErrorName(typ=kind),
+                    event_type=HistoryEventType.ExecutionFailed,
+                    event_details=shown(executionFailedEventDetails=details),
+                )
+            ) from error
+
+    mend(StateChoice, "_eval_state", evaluate)
+
+
+@dataclass(frozen=True)
+class _TrainingJob:
+    """A training job that a task waits for; tasks of a Map are one object in moto."""
+
+    client: Any
+    name: str
+    fail: Callable[[str], Exception]
+
+    def __call__(self) -> dict[str, Any] | None:
+        """Return the job if it is completed, None while it runs."""
+        job = self.shown()
+        if job["TrainingJobStatus"] in _RUNNING:
+            return None
+        if job["TrainingJobStatus"] == "Completed":
+            return job
+        raise self.fail(to_json_str(job))
+
+    def shown(self) -> dict[str, Any]:
+        """Return what the API says, as JSON."""
+        shown = self.client.describe_training_job(TrainingJobName=self.name)
+        shown.pop("ResponseMetadata", None)
+        job: dict[str, Any] = json.loads(to_json_str(shown))
+        return job
+
+    def stop(self) -> None:
+        """Stop the job if it runs."""
+        if self.shown()["TrainingJobStatus"] in _RUNNING:
+            self.client.stop_training_job(TrainingJobName=self.name)
 
 
 class _SageMakerTask(unsupported.StateTaskServiceUnsupported):
@@ -313,43 +437,66 @@ class _SageMakerTask(unsupported.StateTaskServiceUnsupported):
         resource_runtime_part: Any,
         normalised_parameters: dict[str, Any],
         state_credentials: Any,
-    ) -> Callable[[], dict[str, Any] | None]:
+    ) -> _TrainingJob:
         env.stack.pop()
-        action = self.resource.api_action
-        if action not in _JOBS:
-            raise UnsupportedByTwinError(action, "task", f"sagemaker:{action}.sync")
-        describe, key, status = _JOBS[action]
-        client = boto_client_for(
-            service="sagemaker",
-            region=resource_runtime_part.region,
-            state_credentials=state_credentials,
+        return _TrainingJob(
+            boto_client.boto_client_for(
+                service="sagemaker",
+                region=resource_runtime_part.region,
+                state_credentials=state_credentials,
+            ),
+            normalised_parameters["TrainingJobName"],
+            lambda cause: self._failure(env, "States.TaskFailed", cause),
         )
 
-        def resolve() -> dict[str, Any] | None:
-            shown = getattr(client, describe)(**{key: normalised_parameters[key]})
-            shown.pop("ResponseMetadata", None)
-            job: dict[str, Any] = json.loads(to_json_str(shown))
-            if job[status] in _RUNNING:
-                return None
-            if job[status] == "Completed":
-                return job
-            raise self._failed(env, job)
+    def _eval_sync(
+        self,
+        env: Any,
+        sync_resolver: Any,
+        timeout_seconds: int | None,
+        callback_endpoint: Any,
+        heartbeat_endpoint: Any,
+    ) -> Any:
+        """Wait for the job; one that nobody waits for any more is stopped, as in AWS.
 
-        return resolve
+        The execution counts as busy meanwhile: a job takes the machine's seconds.
+        """
+        found = super()._eval_sync(
+            env, sync_resolver, timeout_seconds, callback_endpoint, heartbeat_endpoint
+        )
+        if found is None:
+            sync_resolver.stop()
+        return found
 
-    def _failed(self, env: Any, job: dict[str, Any]) -> FailureEventException:
-        kind = StatesErrorNameType.StatesTaskFailed
+    def _from_error(self, env: Any, ex: Exception) -> FailureEvent:
+        """Name an error of the call itself as AWS does."""
+        if not isinstance(ex, ClientError):
+            found: FailureEvent = super()._from_error(env=env, ex=ex)
+            return found
+        code = ex.response["Error"]["Code"]
+        modelled = code in {
+            "ResourceInUse",
+            "ResourceLimitExceeded",
+            "ResourceNotFound",
+        }
+        name = f"{code}Exception" if modelled else "AmazonSageMakerException"
+        cause = f"{ex.response['Error']['Message']} (Error Code: {code})"
+        return self._failure(env, f"SageMaker.{name}", cause).failure_event
+
+    def _failure(self, env: Any, error: str, cause: str) -> FailureEventException:
         details = TaskFailedEventDetails(
             resource=self._get_sfn_resource(),
             resourceType=self._get_sfn_resource_type(),
-            error=kind.to_name(),
-            cause=to_json_str(job),
+            error=error,
+            cause=cause,
         )
         shown: Any = EventDetails
         return FailureEventException(
             FailureEvent(
                 env=env,
-                error_name=StatesErrorName(typ=kind),
+                error_name=CustomErrorName(error)
+                if not error.startswith("States.")
+                else StatesErrorName(typ=StatesErrorNameType.StatesTaskFailed),
                 event_type=HistoryEventType.TaskFailed,
                 event_details=shown(taskFailedEventDetails=details),
             )
@@ -364,47 +511,6 @@ def _mend_sagemaker() -> None:
             _SageMakerTask() if service_name == "sagemaker" else written(service_name)
         )
 
+    mend(callbacks, "_DELAY_SECONDS_SYNC_CONDITION_CHECK", POLL_SECONDS)
     mend(factory, "state_task_service_for", service_for)
     mend(state_task_factory, "state_task_service_for", service_for)
-
-
-def check_definition(definition: Mapping[str, Any], place: str) -> None:
-    """Refuse what moto would accept and then not do.
-
-    Raises
-    ------
-    UnsupportedByTwinError
-        The definition needs what the twin has not, or leads nowhere.
-    """
-    for state, where in _states(definition, "the machine"):
-        for wrong in _wrong(state, definition):
-            raise UnsupportedByTwinError(place, _KIND, f"{wrong} in {where}")
-
-
-def _states(
-    definition: Mapping[str, Any], where: str
-) -> Iterator[tuple[Mapping[str, Any], str]]:
-    yield {key: value for key, value in definition.items() if key != "States"}, where
-    states = definition.get("States", {})
-    targets = [definition.get("StartAt")]
-    for name, state in states.items():
-        yield state, f"the state {name}"
-        targets += [state.get("Next"), state.get("Default")]
-        targets += [rule.get("Next") for rule in state.get("Choices", [])]
-        targets += [rule.get("Next") for rule in state.get("Catch", [])]
-    for target in targets:
-        if target is not None and target not in states:
-            yield {"Next": target}, where
-
-
-def _wrong(state: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[str]:
-    if state.get("QueryLanguage") == "JSONata":
-        yield "JSONata"
-    if "Assign" in state:
-        yield "a variable"
-    if state.get("ItemProcessor", {}).get("ProcessorConfig", {}).get("Mode") == (
-        "DISTRIBUTED"
-    ):
-        yield "a Distributed Map"
-    if set(state) == {"Next"} and state["Next"] not in definition.get("States", {}):
-        yield f"a way to {state['Next']!r}, which is no state,"

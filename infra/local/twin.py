@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import infra.local.resources  # noqa: F401 - registers the types
-from infra.local import kinesis_shard, table_stream
+from infra.local import kinesis_shard, metrics_api, table_stream
 from infra.local.activity import Activity
 from infra.local.alarms import Alarms
 from infra.local.assets import upload
@@ -25,9 +25,16 @@ from infra.local.errors import TwinError, TwinTimeoutError
 from infra.local.event_bus import rules, send
 from infra.local.event_source_mapping import EventSourceMappings
 from infra.local.gateway import Gateway
-from infra.local.lambda_runtime import Invoked, LambdaRuntime, run_functions
-from infra.local.metrics import Metrics
+from infra.local.lambda_runtime import (
+    LOG_STREAM,
+    Invoked,
+    LambdaRuntime,
+    run_functions,
+)
+from infra.local.log_lines import LogLines
+from infra.local.metrics import Metrics, ran_for
 from infra.local.object_events import AsynchronousInvocations, route_events
+from infra.local.queue_depth import QueueDepths
 from infra.local.resources.registry import REGISTRY, Site, check, clients
 from infra.local.sagemaker import SageMaker, images_of
 from infra.local.schedules import Schedules
@@ -84,7 +91,9 @@ class Twin:
         self._asynchronous = AsynchronousInvocations(
             clock, self._activity, self.functions, self._client
         )
-        self.metrics = Metrics(self.region, clock.now)
+        self.metrics = Metrics(clock.now)
+        self.logs = LogLines(self.region, clock.now)
+        self._depths = QueueDepths(clock, self.metrics, self.region)
         self.alarms = Alarms(
             clock,
             self.metrics,
@@ -107,7 +116,12 @@ class Twin:
             alarms=self.alarms.states,
         )
         self.mappings = EventSourceMappings(
-            clock, self._activity, self.functions, self._client, self.region
+            clock,
+            self._activity,
+            self.functions,
+            self._client,
+            self.region,
+            self.metrics,
         )
 
     @classmethod
@@ -163,7 +177,9 @@ class Twin:
     def _deploy(self, stacks: tuple[Stack, ...]) -> None:
         kinesis_shard.close_gap()
         table_stream.close_gap()
-        self.metrics.start()
+        metrics_api.serve(self.metrics, self.clock.now)
+        self.logs.start()
+        self._depths.start()
         self.alarms.start()
         self.machines.start(int(self.endpoint_url.rsplit(":", 1)[1]))
         self.functions.report = self._measure
@@ -299,6 +315,7 @@ class Twin:
             "schedules": self.schedules.status(),
             "executions": self.machines.status(),
             "alarms": self.alarms.states(),
+            "metrics": self.metrics.status(),
             "sagemaker": self.sagemaker.status(),
             "outputs": self.outputs(),
         }
@@ -327,9 +344,12 @@ class Twin:
                 ("Invocations", about, 1.0, "Count"),
                 ("Errors", about, float(invoked.is_error), "Count"),
                 ("Duration", about, invoked.seconds * 1000, "Milliseconds"),
+                ("Throttles", about, 0.0, "Count"),
             ],
         )
-        self.metrics.read_lines(invoked.written)
+        ran = ran_for(invoked.seconds) if self.clock.is_driven else None
+        self.metrics.read_lines(invoked.written, ran=ran)
+        self.logs.add(invoked.log_group, LOG_STREAM, invoked.written)
 
     def _alarm_changed(self, event: Mapping[str, Any]) -> None:
         send(self.region, event)

@@ -1,5 +1,6 @@
 """`serve` answers whole or refuses whole, says how to mend it, and never falls over."""
 
+import asyncio
 import csv
 import doctest
 import http.client
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ import serve
 from answer import INLINE, Answer, Champion
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instances import CSV, JSON, MAX_BYTES, MAX_ROWS, RefusedError
+from instances import CSV, JSON, MAX_BYTES, MAX_ROWS, Reader, RefusedError
 from moto.server import ThreadedMotoServer
 from retrodict.artifact import Artifact
+from retrodict.contracts import Event, Key, field
 from retrodict.envelope import StampedEvent
 from retrodict.errors import (
     IncompatibleArtifactError,
@@ -35,8 +37,10 @@ from retrodict.errors import (
     StreamUnavailableError,
 )
 from retrodict.explanation import explain
+from retrodict.features import features as feature_set
+from retrodict.features import last, mean
 from retrodict.online import plan, project
-from retrodict.pipeline import load_catalog
+from retrodict.pipeline import Pipeline, load_catalog
 from retrodict.ports import KeyedBatch, OnlineItem, OnlineStore
 from retrodict.stamps import from_text, position
 from retrodict.validation import Accepted, Arrival, validate
@@ -492,6 +496,60 @@ def test_features_of_the_set_that_the_model_does_not_read_do_no_harm() -> None:
     (found,) = world.rows({"features": {**INSIDE, extra: 1.0}})
 
     assert set(found["features"]) == set(NAMES)
+
+
+class Visit(Event, type="shop.visited", version=1):
+    """An event whose key may be nearly any text."""
+
+    shop: Key[str] = field(max_length=300)
+    value: float
+
+
+@feature_set(Visit, lateness="10m", max_rate="1/s")
+class Shop:
+    """One feature of a shop."""
+
+    level = mean(Visit.value, last(3))
+
+
+@pytest.mark.parametrize(
+    "entity",
+    [
+        "../x",
+        "a/b",
+        "a\\b",
+        "x=1",
+        "a\tb",
+        "\u200b",
+        " a",
+        "a%2fb",
+        "\ud800",
+        "s" * 257,
+    ],
+)
+def test_a_key_that_its_contract_allows_may_still_be_unsafe(entity: str) -> None:
+    assert PIPELINE.model is not None
+    shop: Any = Shop
+    model = replace(PIPELINE.model, features=[shop.level])
+    reader = Reader(["level"], Pipeline("shops", features=[Shop], model=model))
+
+    assert reader.read(JSON, "", b'{"entity":"Caf\\u00e9 1"}')
+    with pytest.raises(RefusedError) as caught:
+        reader.read(JSON, "", json.dumps({"entity": entity}).encode())
+    assert (caught.value.status, caught.value.code) == (400, "entity")
+
+
+def test_of_a_body_that_is_too_large_no_more_is_held_than_shows_it() -> None:
+    megabyte = {"type": "http.request", "body": bytes(1 << 20), "more_body": True}
+    messages = iter([*[megabyte] * 20, {**megabyte, "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    held = asyncio.run(serve._body(receive))  # noqa: SLF001 - what it holds is the point
+
+    assert held is not None
+    assert len(held) == MAX_BYTES + 1
 
 
 class UnavailableStore(FakeOnlineStore):

@@ -104,6 +104,15 @@ def test_a_row_on_a_threshold_goes_where_scikit_learn_sends_it() -> None:
     ]
 
     assert prove_equal(estimator, forest, rows) <= TOLERANCE
+    assert bits(forest.scores(np.array(rows))) == bits(forest.scores(rows))
+
+
+def test_a_row_exactly_on_a_threshold_goes_left() -> None:
+    left, right = FOREST.score([0.0, 0.0]), FOREST.score([1.0, 0.0])
+    rows = [[0.5, 0.0], [0.5 + 2**-25, 0.0], [0.5 + 2**-23, 0.0]]
+
+    assert [FOREST.score(row) for row in rows] == [left, left, right]
+    assert FOREST.scores(np.array(rows)) == [left, left, right]
 
 
 @pytest.mark.parametrize("n_features", [1, 5])

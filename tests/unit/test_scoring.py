@@ -28,12 +28,11 @@ from retrodict.scoring import (
     score_stream,
     stream_prediction_id,
 )
-from retrodict.stamps import position
 from retrodict.state import KeyState
 from retrodict.validation import Accepted, Arrival, validate
 
 from tests.artifacts import ANOMALOUS, LIMIT, NAMES, ORDINARY, PIPELINE, artifact
-from tests.events import NOON_US, reading
+from tests.events import NOON_US, place, reading
 from tests.fakes import FakeIngestStream, FakeOnlineStore
 
 DAY_S = 86_400.0
@@ -65,10 +64,8 @@ def stamped(records: Iterable[tuple[str, bytes]]) -> list[StampedEvent]:
     """Return what the validator makes of predictions: it must accept every one."""
     found = []
     for number, (key, data) in enumerate(records, start=900):
-        place = position("shardId-000000000000", str(number))
-        judged = validate(
-            data, Arrival(place, key, NOON_US + 86_400_000_000), load_catalog()
-        )
+        arrival = Arrival(place(number), key, NOON_US + 86_400_000_000)
+        judged = validate(data, arrival, load_catalog())
         assert isinstance(judged, Accepted), judged
         found.append(judged.event)
     return found
@@ -154,18 +151,17 @@ def test_what_is_not_applied_is_not_scored() -> None:
     store = FakeOnlineStore()
     events = series()
     run(events, store)
-    late = replace(
-        events[-1], id="late", late=True, position=reading(1, number=90).position
-    )
-    conflicting = replace(
-        events[-1], digest="0" * 64, position=reading(1, number=91).position
-    )
+    newest = events[-1]
+    fresh = reading(20.0, at_s=700, id="fresh", number=90)
+    late = replace(newest, id="late", late=True, position=place(91))
+    conflicting = replace(newest, digest="0" * 64, position=place(92))
 
-    done, predictions = run([events[-1], late, conflicting], store)
+    done, predictions = run([newest, fresh, late, conflicting, fresh], store)
 
-    assert predictions == []
-    assert (done.predictions, done.unscored, done.unfinished) == (0, 0, None)
-    assert store.puts == 1
+    assert [p.causation_id for p in predictions] == ["fresh"]
+    assert (done.predictions, done.unscored, done.unfinished) == (1, 0, None)
+    assert run([newest, late, conflicting], store)[1] == []
+    assert store.puts == 2
 
 
 @pytest.mark.parametrize(
@@ -186,14 +182,17 @@ def test_a_stretch_of_alerts_has_one_onset(gap_s: int, onsets: list[bool]) -> No
 
 
 def test_an_alert_that_arrives_out_of_order_begins_no_second_stretch() -> None:
+    afternoon = reading(20.0, at_s=7_800 - DAY_S, id="y", number=8)
     store = FakeOnlineStore()
-    run(series()[:8], store)
-    newer = reading(60.0, at_s=400, id="a", number=50)
-    older = reading(60.0, at_s=300, id="b", number=51)
+    run([*series()[:5], afternoon, *series()[5:8]], store)
+    alerts = [
+        reading(60.0, at_s=at_s, id=str(at_s), number=number)
+        for number, at_s in enumerate((400, 300, 400 + 7_200), start=50)
+    ]
 
-    found = [p.data["is_onset"] for p in run([newer, older], store)[1]]
+    found = [p.data["is_onset"] for p in run(alerts, store)[1]]
 
-    assert found == [True, False]
+    assert found == [True, False, False]
 
 
 def test_without_a_champion_events_are_folded_and_not_scored() -> None:
@@ -320,10 +319,7 @@ def test_whatever_fails_the_predictions_and_the_states_are_those_of_no_failure(
         *series("s-3", first=70),
     ]
     random.shuffle(events)
-    events = [
-        replace(e, position=reading(1, number=n + 1).position)
-        for n, e in enumerate(events)
-    ]
+    events = [replace(e, position=place(n + 1)) for n, e in enumerate(events)]
     calm, stormy = Failing([]), Failing(script)
     deliver_until_done(events, [], calm)
 

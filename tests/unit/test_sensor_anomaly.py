@@ -30,7 +30,7 @@ from pipelines.sensor_anomaly.model import (
 )
 from retrodict.envelope import StampedEvent
 from retrodict.forest import IsolationForest
-from retrodict.judging import average_precision, roc_auc
+from retrodict.judging import roc_auc
 from retrodict.state import KeyState, Outcome
 from retrodict.training_set import identity
 
@@ -247,7 +247,7 @@ def test_a_sensor_fails_as_often_and_as_long_as_planned() -> None:
 # --- what the model is worth ----------------------------------------------------------
 
 HOUR_US = DAY_US // 24
-PLAN = replace(SCENARIO, sensors=10)
+PLAN = replace(SCENARIO, broken=0, late=0, conflicting=0)
 FIRST_US = PLAN.start_us + int(PLAN.first_fit_day * DAY_US)
 DRIFT_US = PLAN.start_us + int(PLAN.drift_day * DAY_US)
 RETRAINED_US = DRIFT_US + 36 * HOUR_US
@@ -256,16 +256,16 @@ END_US = PLAN.start_us + int(PLAN.days * DAY_US)
 
 @cache
 def scored_rows() -> list[tuple[int, list[float], bool]]:
-    """Fold the fleet as it would arrive; late and broken records are left out."""
+    """Return time, features and truth of each third reading that has them all."""
     by_key: dict[str, list[StampedEvent]] = {}
-    for sent in simulate(replace(PLAN, broken=0, late=0, conflicting=0)):
+    for sent in simulate(PLAN):
         data = json.loads(sent.data)
         at_s = (sent.time_us - NOON_US) / 1e6
         number = sent.number + 1
         value = data["data"]["value"]
         event = reading(value, at_s=at_s, id=data["id"], number=number, key=sent.key)
         by_key.setdefault(sent.key, []).append(event)
-    labels = truth(replace(PLAN, broken=0, late=0, conflicting=0))
+    labels = truth(PLAN)
     found = []
     for key, events in by_key.items():
         for one in KeyState(pipeline.trained_on).fold(events, emit=True)[1]:
@@ -274,7 +274,7 @@ def scored_rows() -> list[tuple[int, list[float], bool]]:
             if len(row) == len(model.names):
                 time_us = one.event.time_us
                 found.append((time_us, row, labels[key, time_us]))
-    return found
+    return found[::3]
 
 
 def trained_at(until_us: int) -> tuple[IsolationForest, float]:
@@ -299,7 +299,6 @@ def figures(
     hits = sum(a and label for a, label in zip(alerts, labels, strict=True))
     return {
         "roc_auc": roc_auc(labels, scores),
-        "pr_auc": average_precision(labels, scores),
         "precision": hits / max(1, sum(alerts)),
         "recall": hits / sum(labels),
         "alert_rate": sum(alerts) / len(alerts),
@@ -315,12 +314,12 @@ def test_drift_hurts_the_old_model_and_retraining_mends_it() -> None:
     mended = figures(*new, RETRAINED_US, END_US)
 
     assert before["roc_auc"] > 0.98
-    assert before["precision"] > 0.5
-    assert before["recall"] > 0.7
+    assert before["precision"] > 0.4
+    assert before["recall"] > 0.8
     assert before["alert_rate"] < 2 * BUDGET
-    assert during["alert_rate"] > 5 * BUDGET
-    assert during["precision"] < 0.2
-    assert kept["alert_rate"] > 5 * BUDGET
-    assert mended["alert_rate"] < 2.5 * BUDGET
-    assert mended["precision"] > 2 * kept["precision"]
-    assert mended["pr_auc"] > kept["pr_auc"]
+    assert during["alert_rate"] > 2 * BUDGET
+    assert during["precision"] < 0.1
+    assert kept["alert_rate"] > 2 * BUDGET
+    assert mended["alert_rate"] < 2 * BUDGET
+    assert mended["precision"] > 5 * kept["precision"]
+    assert mended["recall"] > 0.4

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from infra.local.alarms import refusal
 from infra.local.resources.registry import APPLIED, TAGS, Site, creates
 from infra.local.template import Created
 
@@ -35,6 +36,9 @@ _NAME_LIMIT = 255
 )
 def alarm(site: Site, properties: dict[str, Any]) -> Created:
     """Create an alarm on one metric."""
+    refused = refusal(properties)
+    if refused is not None:
+        raise site.refuse("AWS::CloudWatch::Alarm", refused)
     name = properties.get("AlarmName") or site.name(limit=_NAME_LIMIT)
     request = {
         key: value
@@ -49,9 +53,14 @@ def alarm(site: Site, properties: dict[str, Any]) -> Created:
     "AWS::CloudWatch::Dashboard", {"DashboardBody": APPLIED, "DashboardName": APPLIED}
 )
 def dashboard(site: Site, properties: dict[str, Any]) -> Created:
-    """Create a dashboard; its body must be JSON."""
+    """Create a dashboard; its body must be a JSON object with widgets."""
     name = properties.get("DashboardName") or site.name(limit=_NAME_LIMIT)
-    json.loads(properties["DashboardBody"])
+    try:
+        has_widgets = "widgets" in json.loads(properties["DashboardBody"])
+    except ValueError:
+        has_widgets = False
+    if not has_widgets:
+        raise site.refuse("AWS::CloudWatch::Dashboard", "a body that is no dashboard")
     site.client("cloudwatch").put_dashboard(
         DashboardName=name, DashboardBody=properties["DashboardBody"]
     )

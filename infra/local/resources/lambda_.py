@@ -3,9 +3,11 @@
 import uuid
 from typing import Any
 
+from moto.awslambda.utils import get_backend
+
 from infra.local.event_pattern import EventPattern
 from infra.local.resources.registry import APPLIED, TAGS, Inert, Only, Site, creates
-from infra.local.template import Created
+from infra.local.template import ACCOUNT, Created
 
 _NAME_LIMIT = 64
 _LAYER_NAME_LIMIT = 140
@@ -96,6 +98,10 @@ def function(site: Site, properties: dict[str, Any]) -> Created:
             "Variables": {key: str(value) for key, value in variables.items()}
         }
     made = site.client("lambda").create_function(FunctionName=name, **request)
+    if "LogGroup" in properties.get("LoggingConfig", {}):
+        # moto forgets where a function writes its log
+        known = get_backend(ACCOUNT, site.region).get_function(name)
+        known.logs_group_name = properties["LoggingConfig"]["LogGroup"]
     return Created(name, {"Arn": made["FunctionArn"]})
 
 

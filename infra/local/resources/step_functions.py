@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from infra.local.resources.registry import APPLIED, TAGS, Inert, Only, Site, creates
-from infra.local.state_machines import check_definition
+from infra.local.state_machine_definition import KIND, check_definition
 from infra.local.template import Created
 
 _NAME_LIMIT = 80
@@ -13,7 +13,7 @@ _SUBSTITUTION = re.compile(r"\$\{([A-Za-z0-9]+)\}")
 
 
 @creates(
-    "AWS::StepFunctions::StateMachine",
+    KIND,
     {
         "DefinitionS3Location": {"Bucket": APPLIED, "Key": APPLIED},
         "DefinitionString": APPLIED,
@@ -28,7 +28,6 @@ _SUBSTITUTION = re.compile(r"\$\{([A-Za-z0-9]+)\}")
 )
 def state_machine(site: Site, properties: dict[str, Any]) -> Created:
     """Create a state machine whose definition holds no open substitution."""
-    kind = "AWS::StepFunctions::StateMachine"
     name = properties.get("StateMachineName") or site.name(limit=_NAME_LIMIT)
     text = properties.get("DefinitionString")
     if text is None:
@@ -39,7 +38,7 @@ def state_machine(site: Site, properties: dict[str, Any]) -> Created:
 
     def fill(match: re.Match[str]) -> str:
         if match.group(1) not in known:
-            raise site.refuse(kind, f"the open substitution {match.group(0)}")
+            raise site.refuse(KIND, f"the open substitution {match.group(0)}")
         return json.dumps(str(known[match.group(1)]))[1:-1]
 
     definition = _SUBSTITUTION.sub(fill, text)
