@@ -556,7 +556,7 @@ class _RunningMapping:
 class EventSourceMappings:
     """Every mapping of the twin, kept in step with what the Lambda API shows."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what the twin lends
         self,
         clock: Clock,
         activity: Activity,
@@ -691,7 +691,7 @@ class EventSourceMappings:
 
 
 def _name_of(function_arn: str) -> str:
-    return function_arn.split(":")[-1]
+    return function_arn.rsplit(":", 1)[-1]
 
 
 def _name(stream_arn: str) -> str:

@@ -106,7 +106,7 @@ def counted(twin: Twin, name: str) -> float:
         Period=86_400,
         Statistics=["Sum"],
     )
-    return sum(point["Sum"] for point in answer["Datapoints"])
+    return float(sum(point["Sum"] for point in answer["Datapoints"]))
 
 
 def test_a_wait_takes_the_clocks_time_and_none_of_the_machines(start: Start) -> None:
