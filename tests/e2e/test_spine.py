@@ -137,7 +137,8 @@ def test_the_store_is_repaired_from_the_log(twin: dict[str, Any], home: Path) ->
     dynamodb, table = client("dynamodb", twin), twin["outputs"]["OnlineStoreTableName"]
     item = next(
         i for i in dynamodb.scan(TableName=table)["Items"]
-        if i["entity"]["S"].endswith("#repair")
+        if i["entity"]["S"].startswith("sensor_anomaly.")
+        and i["entity"]["S"].endswith("#repair")
     )  # fmt: skip
     dynamodb.delete_item(
         TableName=table, Key={"entity": item["entity"], "part": item["part"]}
