@@ -58,7 +58,8 @@ class Settings:
     drift_every_minutes
         How often drift is measured, and the period of its alarms, 5 to 480 min.
     instance_type, instance_count
-        What an endpoint runs on; two instances at least outlive the loss of one.
+        What an endpoint runs on. Two instances outlive the loss of one, so `prod` has
+        two at least.
     training_instance_type
         What a training job runs on.
     image_uri
@@ -92,7 +93,7 @@ class Settings:
         self._expect_integer("score_window_seconds", range(301))
         self._expect_integer("log_retention_days", _LOG_RETENTION_DAYS)
         self._expect_integer("drift_every_minutes", _DRIFT_MINUTES)
-        self._expect_integer("instance_count", range(1, 101))
+        self._expect_integer("instance_count", range(1 + (self.name == "prod"), 101))
         instance = "a SageMaker instance type such as 'ml.m5.large'"
         self._expect_text("instance_type", _INSTANCE, instance)
         self._expect_text("training_instance_type", _INSTANCE, instance)

@@ -6,6 +6,8 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 from retrodict.drift import DEFAULTS
@@ -25,6 +27,9 @@ BREACHING = 2
 
 class DriftWatch(Construct):
     """Schedules, alarms on every drift ratio, and the rule that carries them back.
+
+    Two things can fail, and both end in one queue with an alarm: EventBridge cannot
+    reach a function, or a function fails three times.
 
     Parameters
     ----------
@@ -57,7 +62,7 @@ class DriftWatch(Construct):
         super().__init__(scope, construct_id)
         self._environment = environment
         self._alarms = alarms
-        self.drift_alarms: list[cloudwatch.Alarm] = []
+        self.alarms: list[cloudwatch.IAlarm] = []
         # Messages are names of alarms and times, not data: encrypted by SQS.
         failed = sqs.Queue(
             self,
@@ -69,13 +74,22 @@ class DriftWatch(Construct):
         accept_finding(
             failed,
             "AwsSolutions-SQS3",
-            "this queue is itself the dead-letter queue of the rules; its alarm fires "
-            "at the first message",
+            "this queue is itself the dead-letter queue of the rules and functions; "
+            "its alarm fires at the first message",
         )
+        for name, function in (("Measurements", measure), ("Publications", publish)):
+            lambda_.EventInvokeConfig(
+                self,
+                name,
+                function=function.function,
+                max_event_age=Duration.hours(6),
+                on_failure=destinations.SqsDestination(failed),
+                retry_attempts=2,
+            )
         alarms.watch(
             self,
             "FailedWatching",
-            description="A schedule or an alarm did not reach its function: see the "
+            description="What a schedule or an alarm asked for was not done: see the "
             "queue's messages",
             namespace="AWS/SQS",
             metric="ApproximateNumberOfMessagesVisible",
@@ -98,7 +112,7 @@ class DriftWatch(Construct):
         )
         for pipeline in pipelines:
             self._watch(pipeline, every)
-        if self.drift_alarms:
+        if self.alarms:
             self._rule(
                 "DriftAlarms",
                 publish,
@@ -160,10 +174,11 @@ class DriftWatch(Construct):
                 )
         self._alarm(
             f"{base}-share",
-            "Half of the features have drifted",
+            "Half of the features have drifted, or more",
             metric="DriftShare",
             dimensions=about,
             above=0.5,
+            or_equal=True,
             every=every,
         )
 
@@ -176,7 +191,9 @@ class DriftWatch(Construct):
         dimensions: dict[str, str],
         above: float,
         every: Duration,
+        or_equal: bool = False,
     ) -> None:
+        operator = cloudwatch.ComparisonOperator
         alarm = cloudwatch.Alarm(
             self,
             name.replace("-", "_"),
@@ -190,10 +207,14 @@ class DriftWatch(Construct):
                 period=every,
             ),
             threshold=above,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            comparison_operator=(
+                operator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
+                if or_equal
+                else operator.GREATER_THAN_THRESHOLD
+            ),
             evaluation_periods=PERIODS,
             datapoints_to_alarm=BREACHING,
             treat_missing_data=cloudwatch.TreatMissingData.IGNORE,
         )
         self._alarms.tell(alarm)
-        self.drift_alarms.append(alarm)
+        self.alarms.append(alarm)

@@ -5,7 +5,12 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 from retrodict.model import Model
 from retrodict.pipeline import Pipeline
-from retrodict.rollout import VARIANT, endpoint_name, rollback_alarms
+from retrodict.rollout import (
+    VARIANT,
+    asynchronous_name,
+    endpoint_name,
+    rollback_alarms,
+)
 
 from infra.constructs.alarms import AlarmTopic
 from infra.constructs.pipeline_function import METRICS_NAMESPACE
@@ -16,7 +21,9 @@ PERIOD = Duration.minutes(1)
 class EndpointWatch(Construct):
     """Errors, latency and decisions of one pipeline's endpoint.
 
-    No traffic is no alarm. The names are what the rollout hands to SageMaker.
+    No traffic is no alarm. The names are what the rollout hands to SageMaker. A file
+    that the asynchronous endpoint could not answer raises an alarm too, which rolls
+    nothing back: the file and SageMaker's reason stay in the artifact bucket.
     """
 
     def __init__(  # noqa: PLR0913 - every argument is named
@@ -31,6 +38,7 @@ class EndpointWatch(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._alarms = alarms
+        self.alarms: list[cloudwatch.IAlarm] = []
         endpoint = endpoint_name(environment, pipeline.name)
         errors, latency, decisions = rollback_alarms(endpoint)
         variant = {"EndpointName": endpoint, "VariantName": VARIANT}
@@ -55,6 +63,18 @@ class EndpointWatch(Construct):
             "The share of alerts is far over the alert budget",
             self._metric(METRICS_NAMESPACE, "Alerts", about, "Average"),
             above=model.alert_budget * model.rollout.max_decision_rate,
+        )
+        alarms.watch(
+            self,
+            "UnansweredFiles",
+            description=f"A file was not answered by {asynchronous_name(endpoint)}: "
+            "see async/failures/ in the artifact bucket",
+            namespace="AWS/SageMaker",
+            metric="InvocationFailures",
+            dimensions={
+                "EndpointName": asynchronous_name(endpoint),
+                "VariantName": VARIANT,
+            },
         )
 
     @staticmethod
@@ -91,3 +111,4 @@ class EndpointWatch(Construct):
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
         self._alarms.tell(alarm)
+        self.alarms.append(alarm)

@@ -47,6 +47,14 @@ def allow_key(
     )
 
 
+def of_this_account(service: str, scope: IConstruct) -> iam.ServicePrincipal:
+    """Return an AWS service, only while it works for the account of `scope`."""
+    return iam.ServicePrincipal(
+        service,
+        conditions={"StringEquals": {"aws:SourceAccount": Stack.of(scope).account}},
+    )
+
+
 def accept_finding(construct: IConstruct, finding: str, reason: str) -> None:
     """Accept one cdk-nag `finding` on `construct`, for a `reason` that can be read."""
     Validations.of(construct).acknowledge(Acknowledgment(id=finding, reason=reason))

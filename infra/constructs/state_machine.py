@@ -8,7 +8,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
-from infra.constructs.grants import accept_finding, allow
+from infra.constructs.grants import accept_finding, allow, of_this_account
 from infra.constructs.pipeline_function import PipelineFunction, Workplace, retention
 from infra.settings import REPOSITORY
 
@@ -47,7 +47,7 @@ class StateMachine(Construct):
         self.role = iam.Role(
             self,
             "Role",
-            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
+            assumed_by=of_this_account("states.amazonaws.com", self),
             description=f"Retrodict {workplace.environment}: what {name} may do",
         )
         log_group = logs.LogGroup(
@@ -78,8 +78,8 @@ class StateMachine(Construct):
         accept_finding(
             self.role,
             "AwsSolutions-IAM5[Resource::*]",
-            "X-Ray and the delivery of logs know no resources, and SageMaker's managed "
-            "rule and tags are named by AWS; the test of wildcards knows each of them",
+            "X-Ray and the delivery of logs to a log group know no resources in IAM; "
+            "the test of wildcards fails if any other action joins them",
         )
         workplace.alarms.watch(
             self,
@@ -94,6 +94,11 @@ class StateMachine(Construct):
     def arn(self) -> str:
         """What starts it."""
         return self._machine.state_machine_arn
+
+    @property
+    def metric_dimensions(self) -> dict[str, str]:
+        """Dimensions of what Step Functions tells of it."""
+        return {"StateMachineArn": self.arn}
 
     def grant_start(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` start executions."""

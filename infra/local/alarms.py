@@ -34,7 +34,7 @@ from moto.cloudwatch.responses import CloudWatchResponse
 from infra.local import alarm_shapes as shapes
 from infra.local.alarm_shapes import Point
 from infra.local.alarm_state import ALARM, INSUFFICIENT, OK, state_of
-from infra.local.clock import Clock
+from infra.local.clock import ALARMS, Clock
 from infra.local.mending import mend, original
 from infra.local.metrics import Metrics, Name, percent_of, statistic_of
 from infra.local.metrics_api import (
@@ -280,9 +280,7 @@ class Alarms:
                 names.add(name)
                 return
             self._due[due] = {name}
-        self._clock.call_at(
-            due, lambda: self._look(due), is_periodic=True, is_last=True
-        )
+        self._clock.call_at(due, lambda: self._look(due), is_periodic=True, turn=ALARMS)
 
     def _look(self, due: datetime) -> None:
         with self._lock:

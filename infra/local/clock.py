@@ -15,19 +15,25 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 import time_machine
 
 from infra.local.errors import TwinError
+
+# The turns of what is due at one instant.
+WORK: Final = 0
+ALARMS: Final = 1
+AFTER_ALARMS: Final = 2
 
 
 class Timer:
     """Something that becomes due at `due`; `cancel` it if it is not wanted any more.
 
     What is periodic, such as a schedule, comes again and again: it fires when the clock
-    passes it, and nobody drives the clock to it. What is last, such as looking at an
-    alarm, fires once everything else of its instant has come to rest.
+    passes it, and nobody drives the clock to it. What has a later turn fires once
+    everything of its instant that has an earlier one came to rest: first work, then
+    looking at alarms, then what waits for their answer.
     """
 
     def __init__(
@@ -36,12 +42,12 @@ class Timer:
         fire: Callable[[], None],
         *,
         is_periodic: bool = False,
-        is_last: bool = False,
+        turn: int = WORK,
     ) -> None:
         self.due = due
         self.fire = fire
         self.is_periodic = is_periodic
-        self.is_last = is_last
+        self.turn = turn
         self.is_cancelled = False
 
     def cancel(self) -> None:
@@ -71,7 +77,7 @@ class Clock(Protocol):
         fire: Callable[[], None],
         *,
         is_periodic: bool = False,
-        is_last: bool = False,
+        turn: int = WORK,
     ) -> Timer:
         """Call `fire` once `due` is reached; it must return quickly."""
 
@@ -92,16 +98,16 @@ def machine_now() -> datetime:
 
 
 class _Heap:
-    """Timers by due time; of one instant the last ones last, else by arrival."""
+    """Timers by due time, of one instant by turn, then by arrival."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self._entries: list[tuple[datetime, bool, int, Timer]] = []
+        self._entries: list[tuple[datetime, int, int, Timer]] = []
         self._order = itertools.count()
 
     def push(self, timer: Timer) -> None:
         with self.changed:
-            entry = (timer.due, timer.is_last, next(self._order), timer)
+            entry = (timer.due, timer.turn, next(self._order), timer)
             heapq.heappush(self._entries, entry)
             self.changed.notify_all()
 
@@ -123,13 +129,13 @@ class _Heap:
                 default=None,
             )
 
-    def pop_due(self, now: datetime, *, is_last: bool | None = None) -> Timer | None:
-        """Take what is due first, unless it is not of the wanted kind."""
+    def pop_due(self, now: datetime, *, turn: int | None = None) -> Timer | None:
+        """Take what is due first, unless it is not of the wanted turn."""
         with self.changed:
             timer = self.first()
             if timer is None or timer.due > now:
                 return None
-            if is_last is not None and timer.is_last != is_last:
+            if turn is not None and timer.turn != turn:
                 return None
             heapq.heappop(self._entries)
             return timer
@@ -184,10 +190,10 @@ class DrivenClock:
         fire: Callable[[], None],
         *,
         is_periodic: bool = False,
-        is_last: bool = False,
+        turn: int = WORK,
     ) -> Timer:
         """Call `fire` when the clock is moved to `due` or past it."""
-        timer = Timer(due, fire, is_periodic=is_periodic, is_last=is_last)
+        timer = Timer(due, fire, is_periodic=is_periodic, turn=turn)
         self._heap.push(timer)
         return timer
 
@@ -219,7 +225,7 @@ class DrivenClock:
             settle()
             while (first := self._heap.first()) is not None and first.due <= instant:
                 self._move(max(first.due, self._now))
-                while timer := self._heap.pop_due(self._now, is_last=first.is_last):
+                while timer := self._heap.pop_due(self._now, turn=first.turn):
                     timer.fire()
                 settle()
             self._move(instant)
@@ -233,11 +239,18 @@ class DrivenClock:
 
 
 class MachineClock:
-    """The machine's time; one thread fires what becomes due."""
+    """The machine's time; one thread fires what becomes due.
+
+    Attributes
+    ----------
+    failed
+        Called with an error of what was fired; the thread goes on.
+    """
 
     is_driven = False
 
     def __init__(self) -> None:
+        self.failed: Callable[[Exception], None] | None = None
         self._heap = _Heap()
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -266,10 +279,10 @@ class MachineClock:
         fire: Callable[[], None],
         *,
         is_periodic: bool = False,
-        is_last: bool = False,
+        turn: int = WORK,
     ) -> Timer:
         """Call `fire` at `due`."""
-        timer = Timer(due, fire, is_periodic=is_periodic, is_last=is_last)
+        timer = Timer(due, fire, is_periodic=is_periodic, turn=turn)
         self._heap.push(timer)
         return timer
 
@@ -280,7 +293,7 @@ class MachineClock:
     def _run(self) -> None:
         while not self._stopping:
             while (timer := self._heap.pop_due(self.now())) is not None:
-                timer.fire()
+                self._fire(timer)
             with self._heap.changed:
                 if self._stopping:
                     return
@@ -288,3 +301,11 @@ class MachineClock:
                 wait = None if first is None else first.due - self.now()
                 if wait is None or wait > timedelta(0):
                     self._heap.changed.wait(wait.total_seconds() if wait else None)
+
+    def _fire(self, timer: Timer) -> None:
+        try:
+            timer.fire()
+        except Exception as error:
+            if self.failed is None:
+                raise
+            self.failed(error)

@@ -36,7 +36,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from infra.local.clock import Clock, Timer
+from infra.local.clock import AFTER_ALARMS, Clock, Timer
 from infra.local.containers import Containers, Log
 from infra.local.errors import UnknownEndpointError
 from infra.local.fleets import PING_SECONDS, Fleet, FleetError
@@ -47,9 +47,6 @@ from infra.local.signals import Signals
 from infra.local.template import ACCOUNT, PARTITION
 from infra.local.work import Work
 
-# How often a step lets others go first that are due at its instant: an alarm is
-# evaluated in the turn after the one it is due in.
-_TURNS = 3
 _ALL = 100  # percent
 _LARGEST_CANARY = 50
 _SMALLEST_STEP, _LARGEST_STEP = 10, 50
@@ -357,12 +354,14 @@ class Endpoints:
 
     def _fleet(self, endpoint: Endpoint, config: EndpointConfig) -> Fleet:
         part = f"{endpoint.name}-{uuid.uuid4().hex[:8]}"
+        group = f"/aws/sagemaker/Endpoints/{endpoint.name}"
+        stream = f"{config.variant['VariantName']}/{part}"
         return Fleet(
             config,
             base=self._folder / "endpoints" / part,
             log=Log(
                 self._folder / "logs" / f"endpoint-{part}.log",
-                self._signals.lines,
+                self._signals.printer(group, stream),
             ),
             containers=self._containers,
             work=self._work,
@@ -467,18 +466,7 @@ class Endpoints:
                 if endpoint.update is update and not self._is_alarmed(endpoint, update):
                     act()
 
-        def in_turn(turns: int) -> None:
-            if turns == 0:
-                fire()
-            else:
-                self._schedule(update, self._clock.now(), lambda: in_turn(turns - 1))
-
-        self._schedule(update, due, lambda: in_turn(_TURNS))
-
-    def _schedule(
-        self, update: _Update, due: datetime, act: Callable[[], None]
-    ) -> None:
-        update.timers.append(self._clock.call_at(due, act))
+        update.timers.append(self._clock.call_at(due, fire, turn=AFTER_ALARMS))
 
     def _is_alarmed(self, endpoint: Endpoint, update: _Update) -> bool:
         alarmed = self._signals.alarms_in_alarm(update.alarms)

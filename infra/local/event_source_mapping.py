@@ -23,8 +23,7 @@ AWS documents neither the pauses nor what a wrong top-level key means: pauses do
 from 0.25 s to 60 s, and an object without ``batchItemFailures`` is success.
 
 Not reproduced, and refused by name: ``ParallelizationFactor`` other than 1, tumbling
-windows, starting at a timestamp, other sources, filters on tables, destinations on
-Kafka.
+windows, starting at a timestamp, other sources, destinations on Kafka.
 """
 
 import base64
@@ -315,14 +314,17 @@ class _ShardReader:
         self._is_due = False
         return True
 
-    def _is_wanted(self, record: Record) -> bool:
+    def _is_wanted(self, record: Any) -> bool:
         if not self._settings.filters:
             return True
-        try:
-            data = json.loads(base64.b64decode(record.data))
-        except ValueError:
-            return False
-        shown = {"partitionKey": record.partition_key, "data": data}
+        if self._source is table_stream:
+            shown = record.shown
+        else:
+            try:
+                data = json.loads(base64.b64decode(record.data))
+            except ValueError:
+                return False
+            shown = {"partitionKey": record.partition_key, "data": data}
         return any(pattern.matches(shown) for pattern in self._settings.filters)
 
     def _send(self, batch: _Batch) -> None:
@@ -395,10 +397,10 @@ class _ShardReader:
             self._counts.last_error = problem
         return place
 
-    def _payload(self, records: Sequence[Record]) -> bytes:
+    def _payload(self, records: Sequence[Any]) -> bytes:
         stream = self._settings.stream_arn
         if self._source is table_stream:
-            return _table_payload(stream, records)
+            return table_stream.payload(records)
         role = self._around.runtime.definition(self._settings.function_arn).role
         return json.dumps(
             {
@@ -556,7 +558,7 @@ class _RunningMapping:
 class EventSourceMappings:
     """Every mapping of the twin, kept in step with what the Lambda API shows."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what the twin lends
+    def __init__(  # noqa: PLR0913, PLR0917 - what every reader shares
         self,
         clock: Clock,
         activity: Activity,
@@ -691,21 +693,12 @@ class EventSourceMappings:
 
 
 def _name_of(function_arn: str) -> str:
-    return function_arn.rsplit(":", 1)[-1]
+    return function_arn.rsplit(":", maxsplit=1)[-1]
 
 
 def _name(stream_arn: str) -> str:
     """Return the name of a stream, or of the table it belongs to."""
     return stream_arn.split("/")[1]
-
-
-def _table_payload(stream_arn: str, records: Sequence[Any]) -> bytes:
-    """Return a Lambda event of a table's changes."""
-    shown = [
-        {**record.shown, "eventSourceARN": stream_arn, "eventSource": "aws:dynamodb"}
-        for record in records
-    ]
-    return json.dumps({"Records": shown}, separators=(",", ":"), default=str).encode()
 
 
 def _arrival(record: Record) -> datetime:

@@ -2,9 +2,9 @@
 
 SQS reports a queue's depth every minute. Here each change is noted, and the values of
 the minutes are made when they are asked for: each what the queue held at the minute's
-end. So a message that waits for a month costs nothing, and keeps its alarm ringing. SQS
-reports nothing of a queue that was idle for six hours; here an empty queue goes on
-having depth 0.
+end. So a message that waits for a week costs nothing, and keeps its alarm ringing until
+it is taken, or dropped at the end of the queue's retention. SQS reports nothing of a
+queue that was idle for six hours; here an empty queue goes on having depth 0.
 
 moto counts messages and tells nobody; the methods wrapped are those that change a
 queue. Counting takes as long as there are messages, so it is done once an instant.
@@ -93,21 +93,26 @@ class QueueDepths:
         self._clock.call_at(due, count, is_periodic=True)
 
     def _count(self, queue: Queue) -> None:
-        now = self._clock.now()
-        messages = list(queue._messages)  # noqa: SLF001 - moto shows a count only
-        shown_at = [max(m.visible_at, m.delayed_until) for m in messages]
-        hidden = [until for until in shown_at if until >= now.timestamp() * 1000]
-        name = str(queue.name)
+        now, name = self._clock.now(), str(queue.name)
+        now_ms = now.timestamp() * 1000
+        kept_ms = int(queue.message_retention_period) * 1000  # type: ignore[attr-defined]
+        depth, coming = 0, []
+        for message in list(queue._messages):  # noqa: SLF001 - moto shows a count only
+            ends_ms = (message.sent_timestamp or 0) + kept_ms
+            shown_ms = max(message.visible_at, message.delayed_until)
+            if ends_ms <= now_ms:
+                continue
+            # moto shows a message again once its time is over, not when it is reached
+            depth += shown_ms < now_ms
+            coming.append(ends_ms if shown_ms < now_ms else min(ends_ms, shown_ms + 1))
+        if coming:
+            self._plan(name, datetime.fromtimestamp(min(coming) / 1000, UTC))
         with self._lock:
             known = self._depths.get(name)
             if known is None:
                 known = self._depths[name] = _Depth(self._clock.now)
                 self._metrics.follow(_name(name), known)
-        if hidden:
-            # moto shows a message again once its time is over, not when it is reached
-            seen = datetime.fromtimestamp(min(hidden) / 1000, UTC) + _A_LITTLE
-            self._plan(name, seen)
-        if known.note(now, len(messages) - len(hidden)):
+        if known.note(now, depth):
             self._metrics.changed(_name(name), now)
 
 

@@ -22,6 +22,7 @@ from infra.local.clock import Clock
 from infra.local.containers import ClockFile, Containers, Images
 from infra.local.endpoints import CREATE_SHAPE, UPDATE_SHAPE, Endpoints
 from infra.local.invocations import Invocations
+from infra.local.log_lines import LogLines
 from infra.local.metrics import Metrics
 from infra.local.resources.registry import APPLIED, Shape
 from infra.local.sagemaker_api import TARGET, Answer, ControlPlane, Operation
@@ -92,7 +93,9 @@ class SageMaker:
     client
         Returns the boto3 client of a service.
     metrics
-        Takes what is measured, and what programs print.
+        Takes what is measured.
+    logs
+        Shows what programs print.
     alarms
         Returns the state of every alarm by name.
     """
@@ -107,6 +110,7 @@ class SageMaker:
         activity: Activity,
         client: Callable[[str], Any],
         metrics: Metrics,
+        logs: LogLines,
         alarms: Callable[[], Mapping[str, str]],
     ) -> None:
         self._region = region
@@ -118,7 +122,7 @@ class SageMaker:
         containers = Containers(images, endpoint_url, region, self._clock_file)
         self._images = images
         self._work = Work(activity)
-        signals = Signals(clock, region, metrics, alarms)
+        signals = Signals(clock, region, metrics, logs, alarms)
         self.models = ServedModels(region, clock, images, client)
         self.jobs = TrainingJobs(
             folder=folder,

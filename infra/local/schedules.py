@@ -1,36 +1,22 @@
 """Rules on a schedule: a moto gap, since moto keeps them and nothing ever fires.
 
-A rate fires at the multiples of its length since 1970, so that a schedule of an hour
-fires on the hour. Cron expressions are refused by name.
+A rule that is put, enabled, disabled or deleted, by a template or the API, gets its
+timer or loses it. The timer is periodic: nobody drives the clock to a schedule, but it
+fires when the clock passes it, with AWS's "Scheduled Event" whose ``time`` is the due
+instant.
 """
 
-import re
 import uuid
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
-from infra.local.clock import Clock
+from moto.core.exceptions import JsonRESTError
+from moto.events.models import EventsBackend, Rule
+
+from infra.local.clock import Clock, Timer
+from infra.local.mending import mend, original
+from infra.local.schedule_expression import parse
 from infra.local.template import ACCOUNT
-
-_RATE: Final = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
-_SECONDS: Final = {"minute": 60, "hour": 3_600, "day": 86_400}
-
-
-def period_of(expression: str) -> timedelta | None:
-    """Return the length of a rate, None for anything else.
-
-    Examples
-    --------
-    >>> period_of("rate(3 hours)")
-    datetime.timedelta(seconds=10800)
-    >>> period_of("cron(0 12 * * ? *)") is None
-    True
-    """
-    match = _RATE.fullmatch(expression)
-    if match is None:
-        return None
-    return timedelta(seconds=int(match.group(1)) * _SECONDS[match.group(2)])
 
 
 class Schedules:
@@ -48,42 +34,75 @@ class Schedules:
         self._clock = clock
         self._region = region
         self._fired: dict[str, int] = {}
+        self._timers: dict[str, Timer] = {}
 
-    def add(
-        self,
-        rule_arn: str,
-        expression: str,
-        fire: Callable[[Mapping[str, Any]], None],
-    ) -> None:
-        """Call `fire` with a scheduled event whenever the rule is due."""
-        period = period_of(expression)
-        if period is None:
-            raise ValueError(f"no rate: {expression!r}")
-        self._fired[rule_arn] = 0
-        self._plan(rule_arn, period, fire)
+    def start(self) -> None:
+        """Follow the rules that are changed from now on."""
+        put = original(EventsBackend, "put_rule")
 
-    def status(self) -> dict[str, int]:
-        """Return how often each rule has fired."""
-        return {arn.split("/")[-1]: count for arn, count in self._fired.items()}
+        def put_rule(backend: EventsBackend, name: str, **request: Any) -> Rule:
+            expression = request.get("scheduled_expression")
+            if expression:
+                try:
+                    parse(expression)
+                except ValueError as error:
+                    raise JsonRESTError("ValidationException", str(error)) from error
+            rule: Rule = put(backend, name, **request)
+            self._follow(backend, rule.name)
+            return rule
 
-    def _plan(
-        self,
-        rule_arn: str,
-        period: timedelta,
-        fire: Callable[[Mapping[str, Any]], None],
-    ) -> None:
-        length = int(period.total_seconds())
-        place = int(self._clock.now().timestamp()) // length + 1
-        due = datetime.fromtimestamp(place * length, UTC)
+        mend(EventsBackend, "put_rule", put_rule)
+        for method in ("enable_rule", "disable_rule", "delete_rule"):
+            self._mend(method)
 
-        def now_due() -> None:
-            self._fired[rule_arn] += 1
-            self._plan(rule_arn, period, fire)
-            fire(self._event(rule_arn, due))
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Return of each rule how often it has fired, and when it is due next."""
+        return {
+            name: {
+                "fired": count,
+                "due": self._timers[name].due.isoformat()
+                if name in self._timers
+                else None,
+            }
+            for name, count in self._fired.items()
+        }
 
-        self._clock.call_at(due, now_due, is_periodic=True)
+    def _mend(self, method: str) -> None:
+        written = original(EventsBackend, method)
 
-    def _event(self, rule_arn: str, due: datetime) -> dict[str, Any]:
+        def changed(backend: EventsBackend, name: str, *more: Any, **named: Any) -> Any:
+            answer = written(backend, name, *more, **named)
+            self._follow(backend, name)
+            return answer
+
+        mend(EventsBackend, method, changed)
+
+    def _follow(self, backend: EventsBackend, name: str) -> None:
+        """Give a rule of the default bus the timer that it needs now."""
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+        rule = backend.event_buses["default"].rules.get(name)
+        if rule is None:
+            self._fired.pop(name, None)
+        elif rule.scheduled_expression:
+            self._fired.setdefault(name, 0)
+            if rule.state == "ENABLED":
+                self._plan(rule)
+
+    def _plan(self, rule: Rule) -> None:
+        due = parse(str(rule.scheduled_expression)).next_after(self._clock.now())
+        if due is None:
+            return
+
+        def fire() -> None:
+            self._plan(rule)
+            self._fired[rule.name] += 1
+            rule.send_to_targets(self._event(rule.arn, due))
+
+        self._timers[rule.name] = self._clock.call_at(due, fire, is_periodic=True)
+
+    def _event(self, rule_arn: str, due: datetime) -> Any:
         return {
             "version": "0",
             "id": str(uuid.uuid4()),

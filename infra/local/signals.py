@@ -10,6 +10,7 @@ from typing import Any
 
 from infra.local.clock import Clock
 from infra.local.event_bus import send
+from infra.local.log_lines import LogLines
 from infra.local.metrics import Metrics
 from infra.local.template import ACCOUNT
 
@@ -25,6 +26,8 @@ class Signals:
         Region they are in.
     metrics
         Takes what is measured, and what programs print.
+    logs
+        Shows what programs print.
     alarms
         Returns the state of every alarm by name.
     """
@@ -34,11 +37,13 @@ class Signals:
         clock: Clock,
         region: str,
         metrics: Metrics,
+        logs: LogLines,
         alarms: Callable[[], Mapping[str, str]],
     ) -> None:
         self._clock = clock
         self._region = region
         self._metrics = metrics
+        self._logs = logs
         self._alarms = alarms
 
     def measure(
@@ -52,9 +57,15 @@ class Signals:
             namespace, [(name, dimensions, value, unit) for name, value, unit in values]
         )
 
-    def lines(self, lines: Sequence[str]) -> None:
-        """Take what a program printed: embedded metrics become metrics."""
-        self._metrics.read_lines("\n".join(lines).encode())
+    def printer(self, group: str, stream: str) -> Callable[[Sequence[str]], None]:
+        """Return what takes a program's lines: to its log stream, and as metrics."""
+
+        def printed(lines: Sequence[str]) -> None:
+            written = "\n".join(lines).encode()
+            self._metrics.read_lines(written)
+            self._logs.add(group, stream, written)
+
+        return printed
 
     def alarms_in_alarm(self, names: Sequence[str]) -> list[str]:
         """Return which of these alarms are in the state ALARM."""

@@ -10,6 +10,7 @@ execution ended. What is filled here, each by the smallest private name of moto:
 - ``states:startExecution.sync`` waits for the other execution without a token,
 - parameters and answers of SDK calls are spelt as in AWS, and times in answers are
   text,
+- times with fractions compare, also those of the context object,
 - errors of SageMaker's calls and ``States.NoChoiceMatched`` are named as in AWS,
 - a changed status becomes an event on the default bus and a metric of ``AWS/States``,
 - what an execution cannot do is refused when its machine is made, through the API too
@@ -50,6 +51,10 @@ from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name
 )
 from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import (  # noqa: E501
     StatesErrorNameType,
+)
+from moto.stepfunctions.parser.asl.component.state import state
+from moto.stepfunctions.parser.asl.component.state.choice.comparison.operator.implementations.is_operator import (  # noqa: E501
+    IsTimestamp,
 )
 from moto.stepfunctions.parser.asl.component.state.choice.state_choice import (
     StateChoice,
@@ -149,6 +154,7 @@ class StateMachines:
         _mend_clients()
         _mend_requests()
         _mend_spelling()
+        _mend_context()
         _mend_choice()
         _mend_sagemaker()
         aws_sdk._SERVICE_ERROR_NAMES["sagemaker"] = "SageMaker"  # noqa: SLF001
@@ -272,7 +278,9 @@ def _mend_requests() -> None:
         try:
             check_definition(json.loads(definition), "a definition")
         except UnsupportedByTwinError as error:
-            raise InvalidDefinition(message=str(error)) from error
+            raise InvalidDefinition(
+                str(error), exception_type="InvalidDefinition"
+            ) from error
 
     mend(StepFunctionsParserBackend, "start_execution", start_execution)
     mend(StepFunctionsParserBackend, "_validate_definition", staticmethod(validated))
@@ -364,6 +372,41 @@ def _spelt(value: Any, shape: Shape | None) -> Any:
     if hasattr(value, "read"):
         return value.read().decode()
     return value
+
+
+def _mend_context() -> None:
+    """Write the times of the context object as AWS does, and compare any of RFC 3339.
+
+    moto reads whole seconds that end in ``Z``, and takes all else for no time.
+    """
+    data = original(state, "StateData")
+    details = original(Execution, "get_start_execution_details")
+
+    def state_data(**fields: Any) -> Any:
+        entered = datetime.fromisoformat(fields["EnteredTime"])
+        return data(**{**fields, "EnteredTime": _text(entered)})
+
+    def execution_details(execution: Execution) -> Any:
+        found = details(execution)
+        found.start_time = _text(found.start_time)
+        return found
+
+    def parsed(text: Any) -> datetime | None:
+        if not isinstance(text, str) or "T" not in text:
+            return None
+        try:
+            instant = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        return instant if instant.tzinfo else None
+
+    mend(IsTimestamp, "string_to_timestamp", staticmethod(parsed))
+    mend(state, "StateData", state_data)
+    mend(Execution, "get_start_execution_details", execution_details)
+
+
+def _text(instant: datetime) -> str:
+    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _mend_choice() -> None:

@@ -276,7 +276,7 @@ class TrainingJobs:
     def _train(self, job: _Job, image: Path, base: Path) -> None:
         job.log = Log(
             self._folder / "logs" / f"training-{job.name}.log",
-            self._signals.lines,
+            self._signals.printer("/aws/sagemaker/TrainingJobs", f"{job.name}/algo-1"),
         )
         self._change(job, secondary="Training", message="Training image ran")
         began = time.perf_counter()

@@ -20,9 +20,11 @@ from infra.local import kinesis_shard, metrics_api, table_stream
 from infra.local.activity import Activity
 from infra.local.alarms import Alarms
 from infra.local.assets import upload
+from infra.local.asynchronous_invocations import AsynchronousInvocations
 from infra.local.clock import Clock, DrivenClock, MachineClock
 from infra.local.errors import TwinError, TwinTimeoutError
-from infra.local.event_bus import rules, send
+from infra.local.event_bus import send
+from infra.local.event_rules import EventRules
 from infra.local.event_source_mapping import EventSourceMappings
 from infra.local.gateway import Gateway
 from infra.local.lambda_runtime import (
@@ -33,13 +35,13 @@ from infra.local.lambda_runtime import (
 )
 from infra.local.log_lines import LogLines
 from infra.local.metrics import Metrics, ran_for
-from infra.local.object_events import AsynchronousInvocations, route_events
 from infra.local.queue_depth import QueueDepths
 from infra.local.resources.registry import REGISTRY, Site, check, clients
 from infra.local.sagemaker import SageMaker, images_of
 from infra.local.schedules import Schedules
 from infra.local.state_machines import StateMachines
 from infra.local.template import ACCOUNT, Deployment, Stack, read_assembly
+from infra.local.topics import deliver_to_functions
 
 # One region, whatever the caller's AWS configuration says, so that every client that
 # looks for the twin's resources finds them.
@@ -79,6 +81,8 @@ class Twin:
         self.region = REGION
         self.clock = clock
         self._activity = Activity()
+        if isinstance(clock, MachineClock):
+            clock.failed = self._activity.fail
         self._driving = threading.Lock()
         self._gateway = Gateway(port)
         self.endpoint_url = self._gateway.endpoint_url
@@ -113,6 +117,7 @@ class Twin:
             activity=self._activity,
             client=self._client,
             metrics=self.metrics,
+            logs=self.logs,
             alarms=self.alarms.states,
         )
         self.mappings = EventSourceMappings(
@@ -184,7 +189,9 @@ class Twin:
         self.machines.start(int(self.endpoint_url.rsplit(":", 1)[1]))
         self.functions.report = self._measure
         run_functions(self.functions, self._asynchronous.add)
-        route_events(self.functions, self._asynchronous, self._client)
+        EventRules(self.functions, self._asynchronous, self._client).start()
+        self.schedules.start()
+        deliver_to_functions(self._asynchronous.add, self.clock.now)
         order = [
             resource
             for resource in self._deployment.order()
@@ -204,10 +211,6 @@ class Twin:
             site = Site(resource, self.region, self._client)
             self._deployment.add(resource, REGISTRY[kind].create(site, properties))
         self.mappings.reconcile()
-        for rule in rules(self.region):
-            if rule.scheduled_expression:
-                fire: Any = rule.send_to_targets
-                self.schedules.add(rule.arn, rule.scheduled_expression, fire)
         self._gateway.administer(self)
 
     def outputs(self) -> dict[str, str]:

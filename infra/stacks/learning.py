@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from aws_cdk import CfnOutput, Duration, Environment, Stack
+from aws_cdk import CfnOutput, Duration, Environment, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_sns as sns
 from constructs import Construct
-from retrodict.pipeline import load_pipelines
-from retrodict.rollout import dashed, endpoint_name
+from retrodict.pipeline import Pipeline, load_pipelines
+from retrodict.rollout import asynchronous_name, dashed, endpoint_name
 
 from infra.constructs.alarms import AlarmTopic
 from infra.constructs.artifact_bucket import (
@@ -33,8 +33,12 @@ from infra.constructs.pipeline_function import (
 from infra.constructs.state_machine import StateMachine
 from infra.constructs.stream_consumer import StreamConsumer
 from infra.constructs.table_consumer import TableConsumer
-from infra.settings import Settings
+from infra.settings import Settings, SettingsError
 from infra.stacks.state import StateStack
+
+# What is left of SageMaker's 63 letters beside the id of a run: with more, names would
+# be cut, and a role's prefix would not be theirs any more.
+LONGEST_NAMES = 41
 
 
 class LearningStack(Stack):
@@ -61,6 +65,8 @@ class LearningStack(Stack):
         self._settings = settings
         self._state = state
         self._pipelines = [p for p in load_pipelines().values() if p.model is not None]
+        for pipeline in self._pipelines:
+            check_names(settings.name, pipeline.name)
         key = EncryptionKey(self, "OperationsKey", purpose="log groups and alarms")
         let_logs_use(key)
         self._alarms = AlarmTopic(self, "Alarms", key=key)
@@ -89,13 +95,16 @@ class LearningStack(Stack):
         self._publish()
         self._score()
         self._watch()
+        self._show({"retrain": retrain, "roll_out": roll_out})
         for name, value in {
             "RetrainStateMachineArn": retrain.arn,
             "RollOutStateMachineArn": roll_out.arn,
             "ImageUri": self._image.uri,
             **{
-                f"Endpoint{number}Name": endpoint_name(settings.name, pipeline.name)
-                for number, pipeline in enumerate(self._pipelines, start=1)
+                f"{_title(pipeline)}EndpointName": endpoint_name(
+                    settings.name, pipeline.name
+                )
+                for pipeline in self._pipelines
             },
         }.items():
             CfnOutput(self, name, value=value)
@@ -124,34 +133,47 @@ class LearningStack(Stack):
         return function
 
     def _groups(self) -> None:
-        """Keep a registry of each pipeline's models."""
+        """Keep a registry of each pipeline's models, which outlives the stack.
+
+        CloudFormation could not delete a group that holds a model anyway.
+        """
         for pipeline in self._pipelines:
-            sagemaker.CfnModelPackageGroup(
+            group = sagemaker.CfnModelPackageGroup(
                 self,
-                f"Models{dashed(pipeline.name).title().replace('-', '')}",
+                f"Models{_title(pipeline)}",
                 model_package_group_name=endpoint_name(
                     self._settings.name, pipeline.name
                 ),
                 model_package_group_description=f"Retrodict: {pipeline.name}",
             )
+            group.apply_removal_policy(RemovalPolicy.RETAIN)
 
     def _sagemaker_arns(self, kind: str) -> list[str]:
         """Return what a kind of SageMaker resource of our pipelines may be called."""
+        environment = self._settings.name
+        found = []
+        for pipeline in self._pipelines:
+            endpoint = endpoint_name(environment, pipeline.name)
+            name = {
+                "endpoint": endpoint,
+                "model-package-group": endpoint,
+                "model-package": f"{endpoint}/*",
+            }.get(kind, f"{environment}-{dashed(pipeline.name)}-*")
+            found.append(
+                self.format_arn(service="sagemaker", resource=kind, resource_name=name)
+            )
+        return found
+
+    def _asynchronous_endpoints(self) -> list[str]:
         return [
             self.format_arn(
                 service="sagemaker",
-                resource=kind,
-                resource_name=f"{prefix}{dashed(pipeline.name)}{suffix}",
+                resource="endpoint",
+                resource_name=asynchronous_name(
+                    endpoint_name(self._settings.name, pipeline.name)
+                ),
             )
             for pipeline in self._pipelines
-            for prefix, suffix in {
-                "endpoint": (
-                    (f"retrodict-{self._settings.name}-", ""),
-                    (f"retrodict-{self._settings.name}-", "-async"),
-                ),
-                "model-package-group": ((f"retrodict-{self._settings.name}-", ""),),
-                "model-package": ((f"retrodict-{self._settings.name}-", "/*"),),
-            }.get(kind, ((f"{self._settings.name}-", "-*"),))
         ]
 
     def _variables(self, *names: str) -> dict[str, str]:
@@ -197,16 +219,20 @@ class LearningStack(Stack):
         for function in (start, verify):
             state.lifecycle_store.grant_append(function.role)
             state.artifacts.grant_read(function.role, ARTIFACTS)
-        endpoints = self._sagemaker_arns("endpoint")
+        endpoints = [
+            *self._sagemaker_arns("endpoint"),
+            *self._asynchronous_endpoints(),
+        ]
         allow(
             start.role,
             ["sagemaker:DeleteEndpoint", "sagemaker:DescribeEndpoint"],
             endpoints,
         )
+        allow(verify.role, ["sagemaker:DescribeEndpoint"], endpoints)
         allow(
             verify.role,
-            ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint"],
-            endpoints,
+            ["sagemaker:InvokeEndpoint"],
+            self._sagemaker_arns("endpoint"),
         )
         allow(
             verify.role,
@@ -222,6 +248,7 @@ class LearningStack(Stack):
         serving = ServingRole(
             self,
             "Serving",
+            environment=self._settings.name,
             image=self._image,
             data_key=state.key,
             artifacts=state.artifacts,
@@ -265,24 +292,20 @@ class LearningStack(Stack):
                 "ServingRoleArn": serving.role.role_arn,
             },
         )
-        allow(
+        configs = self._sagemaker_arns("endpoint-config")
+        for actions, resources in (
+            (["CreateEndpoint", "UpdateEndpoint"], [*endpoints, *configs]),
+            (["DescribeEndpoint"], endpoints),
+            (["CreateEndpointConfig", "DescribeEndpointConfig"], configs),
+            (["CreateModel", "DescribeModel"], self._sagemaker_arns("model")),
+        ):
+            allow(machine.role, [f"sagemaker:{name}" for name in actions], resources)
+        # The disks of an endpoint are encrypted by a grant of whoever creates it.
+        allow_key(
             machine.role,
-            [
-                "sagemaker:CreateEndpoint",
-                "sagemaker:DescribeEndpoint",
-                "sagemaker:UpdateEndpoint",
-            ],
-            [*endpoints, *self._sagemaker_arns("endpoint-config")],
-        )
-        allow(
-            machine.role,
-            ["sagemaker:CreateEndpointConfig", "sagemaker:DescribeEndpointConfig"],
-            [*self._sagemaker_arns("endpoint-config"), *self._sagemaker_arns("model")],
-        )
-        allow(
-            machine.role,
-            ["sagemaker:CreateModel", "sagemaker:DescribeModel"],
-            self._sagemaker_arns("model"),
+            state.key,
+            "sagemaker",
+            ["kms:CreateGrant", "kms:DescribeKey"],
         )
         self._pass_role(machine, serving.role)
         self._names_of_runs(machine.role)
@@ -509,7 +532,7 @@ class LearningStack(Stack):
             ["cloudwatch:DescribeAlarms", "cloudwatch:GetMetricStatistics"],
             ["*"],
         )
-        DriftWatch(
+        self._drift = DriftWatch(
             self,
             "Drift",
             environment=self._settings.name,
@@ -519,19 +542,60 @@ class LearningStack(Stack):
             publish=publish,
             alarms=self._alarms,
         )
-        for pipeline in self._pipelines:
-            if pipeline.model is not None:
-                EndpointWatch(
-                    self,
-                    f"Endpoint{dashed(pipeline.name).title().replace('-', '')}",
-                    environment=self._settings.name,
-                    pipeline=pipeline,
-                    model=pipeline.model,
-                    alarms=self._alarms,
-                )
+        self._endpoints = [
+            EndpointWatch(
+                self,
+                f"Endpoint{_title(pipeline)}",
+                environment=self._settings.name,
+                pipeline=pipeline,
+                model=pipeline.model,
+                alarms=self._alarms,
+            )
+            for pipeline in self._pipelines
+            if pipeline.model is not None
+        ]
+
+    def _show(self, machines: Mapping[str, StateMachine]) -> None:
         Dashboard(
             self,
             "Dashboard",
             environment=self._settings.name,
+            every=Duration.minutes(self._settings.drift_every_minutes),
             pipelines=self._pipelines,
+            streams={"ingest": self._state.ingest, "events": self._state.events},
+            machines=machines,
+            alarms=[
+                *self._drift.alarms,
+                *(alarm for watch in self._endpoints for alarm in watch.alarms),
+            ],
         )
+
+
+def check_names(environment: str, pipeline: str) -> None:
+    """Refuse names that SageMaker could not hold in full beside the id of a run.
+
+    Raises
+    ------
+    SettingsError
+        Environment and pipeline together are too long.
+
+    Examples
+    --------
+    >>> check_names("dev", "sensor_anomaly")
+    >>> check_names("staging", "an_anomaly_of_a_sensor_of_any_kind")
+    Traceback (most recent call last):
+    ...
+    infra.settings.SettingsError: names 'staging' and ...
+    """
+    length = len(f"{environment}-{pipeline}")
+    if length > LONGEST_NAMES:
+        raise SettingsError(
+            f"names {environment!r} and {pipeline!r} have {length} letters together, "
+            f"at most {LONGEST_NAMES} fit into the names of jobs and models: shorten "
+            "the pipeline's"
+        )
+
+
+def _title(pipeline: Pipeline) -> str:
+    """Return a pipeline's name as CloudFormation allows it in an id."""
+    return dashed(pipeline.name).title().replace("-", "")

@@ -4,8 +4,9 @@ import json
 from typing import Any
 
 from infra.local.event_pattern import EventPattern
+from infra.local.event_rules import wrong_with
 from infra.local.resources.registry import APPLIED, TAGS, Only, Site, creates
-from infra.local.schedules import period_of
+from infra.local.schedule_expression import parse
 from infra.local.template import Created
 
 _NAME_LIMIT = 64
@@ -26,10 +27,12 @@ _NAME_LIMIT = 64
                 "Arn": APPLIED,
                 "DeadLetterConfig": {"Arn": APPLIED},
                 "Id": APPLIED,
+                "Input": APPLIED,
                 "RetryPolicy": {
                     "MaximumEventAgeInSeconds": APPLIED,
                     "MaximumRetryAttempts": APPLIED,
                 },
+                "RoleArn": APPLIED,
             }
         ],
     },
@@ -40,16 +43,18 @@ def rule(site: Site, properties: dict[str, Any]) -> Created:
     kind = "AWS::Events::Rule"
     name = properties.get("Name") or site.name(limit=_NAME_LIMIT)
     for target in properties.get("Targets", []):
-        if target["Arn"].split(":")[2] not in {"lambda", "sqs"}:
-            raise site.refuse(kind, f"the target {target['Arn']}")
+        wrong = wrong_with(target)
+        if wrong is not None:
+            raise site.refuse(kind, wrong)
     request: dict[str, Any] = {}
     if "EventPattern" in properties:
         EventPattern(properties["EventPattern"], place=str(site.resource))
         request["EventPattern"] = json.dumps(properties["EventPattern"])
     if "ScheduleExpression" in properties:
-        if period_of(properties["ScheduleExpression"]) is None:
-            expression = properties["ScheduleExpression"]
-            raise site.refuse(kind, f"the schedule {expression}")
+        try:
+            parse(properties["ScheduleExpression"])
+        except ValueError as error:
+            raise site.refuse(kind, f"the schedule: {error}") from error
         request["ScheduleExpression"] = properties["ScheduleExpression"]
     events.put_rule(
         Name=name,

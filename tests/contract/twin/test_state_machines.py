@@ -1,6 +1,7 @@
 """An execution follows its machine on the twin's time, and tells how it ended."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -106,7 +107,7 @@ def counted(twin: Twin, name: str) -> float:
         Period=86_400,
         Statistics=["Sum"],
     )
-    return float(sum(point["Sum"] for point in answer["Datapoints"]))
+    return math.fsum(point["Sum"] for point in answer["Datapoints"])
 
 
 def test_a_wait_takes_the_clocks_time_and_none_of_the_machines(start: Start) -> None:
@@ -472,6 +473,45 @@ def test_an_sdk_call_answers_in_pascal_case_with_times_as_text(start: Start) -> 
     assert output["shown"]["StateMachineArn"] == twin.outputs()["Machine"]
     created = datetime.fromisoformat(output["shown"]["CreationDate"])
     assert twin.clock.now() - created < timedelta(milliseconds=1)
+
+
+def test_a_loop_asks_again_until_the_clock_has_come(start: Start) -> None:
+    definition = {
+        "StartAt": "Ask",
+        "States": {
+            "Ask": {
+                "Type": "Pass",
+                "Parameters": {
+                    "until.$": "$.until",
+                    "entered.$": "$$.State.EnteredTime",
+                    "started.$": "$$.Execution.StartTime",
+                },
+                "Next": "Is it time?",
+            },
+            "Is it time?": {
+                "Type": "Choice",
+                "Choices": [
+                    {
+                        "Variable": "$.entered",
+                        "TimestampLessThanPath": "$.until",
+                        "Next": "Pause",
+                    }
+                ],
+                "Default": "Done",
+            },
+            "Pause": {"Type": "Wait", "Seconds": 30, "Next": "Ask"},
+            "Done": {"Type": "Succeed"},
+        },
+    }
+    twin = started(start, definition)
+    began = twin.clock.now()
+    until = began + timedelta(minutes=5)
+
+    shown = ended(twin, {"until": f"{until:%Y-%m-%dT%H:%M:%S.%fZ}"})
+
+    output = json.loads(shown["output"])
+    assert datetime.fromisoformat(output["started"]) <= began
+    assert timedelta(minutes=5) <= twin.clock.now() - began <= timedelta(minutes=5.5)
 
 
 def test_an_execution_in_real_time_waits_real_seconds(start: Start) -> None:

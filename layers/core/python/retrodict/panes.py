@@ -7,7 +7,7 @@ that was sealed in parts, with raw events beside it, has the one sum of all its 
 
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from retrodict.statistics import Moments
 
@@ -35,6 +35,18 @@ class Pane(NamedTuple):
     moments: Moments
 
 
+class Sealable(Protocol):
+    """What can be sealed: values at a time; `retrodict.features.Entry` is one."""
+
+    @property
+    def time_us(self) -> int:
+        """When it happened, microseconds."""
+
+    @property
+    def values(self) -> tuple[float | None, ...]:
+        """The fields that the feature set reads."""
+
+
 class Panes:
     """The panes of one key, while events are sealed into them and features read them.
 
@@ -47,33 +59,49 @@ class Panes:
     columns
         The fields that panes are kept of, and whether their squares are.
 
+    Attributes
+    ----------
+    most_bytes
+        What the panes take at most, encoded, whatever they hold.
+
     Examples
     --------
     >>> panes = Panes((), {0: False})
-    >>> panes.seal(7, (20.5,))
-    >>> panes.seal(7, (21.0,))
+    >>> from retrodict.features import Entry
+    >>> panes.seal(Entry(7 * HOUR_US, "s", "1", "", (20.5,)))
+    True
+    >>> panes.seal(Entry(7 * HOUR_US + 5, "s", "2", "", (21.0,)))
+    False
     >>> panes.over(range(6, 8), 0)
     Moments(n=2, total=83, squares=None, scale=1)
     """
 
     def __init__(self, kept: Iterable[Pane], columns: Mapping[int, bool]) -> None:
         self._columns = columns
-        self._most_bytes = (_STAMP_BYTES + _SUM_BYTES) * len(columns)
-        self._most_bytes += 2 * _SUM_BYTES * sum(columns.values())
+        self._hour_bytes = (_STAMP_BYTES + _SUM_BYTES) * len(columns)
+        self._hour_bytes += 2 * _SUM_BYTES * sum(columns.values())
         self._kept: dict[int, dict[int, Moments]] = {c: {} for c in sorted(columns)}
         for column, hour, moments in kept:
             self._kept[column][hour] = moments
-        self._hour = 0
+        self._hour = self._start_us = self._end_us = 0
         self._waiting: list[tuple[float | None, ...]] = []
         self._over: dict[tuple[range, int], Moments | None] = {}
         self._bytes: int | None = None
+        self._changed()
 
-    def seal(self, hour: int, values: tuple[float | None, ...]) -> None:
-        """Add the values of an event; those of one hour are summed together, later."""
-        if hour != self._hour:
+    def seal(self, event: Sealable) -> bool:
+        """Add an event to its hour, and return whether that is another than before.
+
+        The events of one hour are summed together, later.
+        """
+        is_new_hour = not self._start_us <= event.time_us < self._end_us
+        if is_new_hour:
             self._sum()
-            self._hour = hour
-        self._waiting.append(values)
+            self._hour = event.time_us // HOUR_US
+            self._start_us = self._hour * HOUR_US
+            self._end_us = self._start_us + HOUR_US
+        self._waiting.append(event.values)
+        return is_new_hour
 
     def over(self, hours: range, column: int) -> Moments | None:
         """Return the moments of a field over the sealed events of `hours`, if any."""
@@ -105,11 +133,6 @@ class Panes:
             for hour, moments in kept.items()
         )
 
-    def most_bytes(self) -> int:
-        """Return what the panes take at most, encoded, whatever they hold."""
-        most = max((len(kept) for kept in self._kept.values()), default=0) + 1
-        return most * self._most_bytes
-
     def size_bytes(self) -> int:
         """Return an upper bound of what these panes take, encoded."""
         self._sum()
@@ -136,5 +159,7 @@ class Panes:
         self._changed()
 
     def _changed(self) -> None:
+        hours = max((len(kept) for kept in self._kept.values()), default=0) + 1
+        self.most_bytes = hours * self._hour_bytes
         self._bytes = None
         self._over.clear()

@@ -16,7 +16,7 @@ from retrodict import codec
 from retrodict.envelope import StampedEvent
 from retrodict.expressions import Number
 from retrodict.features import Entry, FeatureSet
-from retrodict.panes import HOUR_US, Pane, Panes
+from retrodict.panes import Pane, Panes
 
 
 class Outcome(StrEnum):
@@ -136,7 +136,6 @@ class _Fold:
         self.digests = {(e.source, e.id): e.digest for e in self.entries}
         self.panes = Panes(state.panes, state.definition.pane_columns)
         self.size_bytes = sum(map(_entry_bytes, self.entries))
-        self._hour = 0
 
     def apply(self, event: StampedEvent, *, emit: bool) -> Folded:
         values = self.definition.values_of(event.data)
@@ -174,7 +173,7 @@ class _Fold:
     def _fits(self, entry: Entry) -> bool:
         room_bytes = self.definition.state_limit_bytes
         room_bytes -= self.size_bytes + _entry_bytes(entry)
-        if self.panes.most_bytes() <= room_bytes:
+        if self.panes.most_bytes <= room_bytes:
             return True
         self._forget_panes()
         return self.panes.size_bytes() <= room_bytes
@@ -189,21 +188,15 @@ class _Fold:
         behind = bisect_right(self.entries, self._horizon(), key=_time)
         drop = behind - self.definition.depth
         if drop > 0:
+            sealing, is_new_hour = bool(self.definition.pane_columns), False
             for entry in self.entries[:drop]:
                 del self.digests[entry.source, entry.id]
                 self.size_bytes -= _entry_bytes(entry)
-            if self.definition.pane_columns:
-                self._seal(self.entries[:drop])
+                if sealing:  # nothing can join an event that is held no more
+                    is_new_hour |= self.panes.seal(entry)
             del self.entries[:drop]
-
-    def _seal(self, entries: Sequence[Entry]) -> None:
-        """Add events that are held no more to their hours; nothing can join them."""
-        for entry in entries:
-            self.panes.seal(entry.time_us // HOUR_US, entry.values)
-        hour = self.entries[-1].time_us // HOUR_US
-        if hour != self._hour:
-            self._hour = hour
-            self._forget_panes()
+            if is_new_hour:
+                self._forget_panes()
 
     def _forget_panes(self) -> None:
         if self.entries:

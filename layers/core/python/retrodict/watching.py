@@ -110,9 +110,9 @@ def drift_record(
 
 
 def is_current(about: Mapping[str, Any], lifecycle: Lifecycle) -> bool:
-    """Return whether a measurement is over its threshold and of what serves now."""
+    """Return whether a measurement is at its threshold or over, of what serves now."""
     champion = lifecycle.champion
-    is_over = bool(about["value"] > about["threshold"])
+    is_over = bool(about["value"] >= about["threshold"])
     return is_over and (
         champion is None or about["window_until_us"] > champion.promoted_us
     )

@@ -1,32 +1,22 @@
-"""S3 -> EventBridge -> Lambda: a moto gap.
+"""Asynchronous invocations: Lambda's own queue of events, a moto gap.
 
-moto raises ``NotImplementedError`` when a rule's target is a Lambda function, delivers
-for disabled rules, and swallows every error on the way from S3. The one private method
-replaced is ``Rule.send_to_targets``, through which moto sends all events.
-
-Semantics: a rule that is disabled or does not match sends nothing. EventBridge hands
-the event to Lambda as an asynchronous invocation; if it cannot, because the function is
-gone, the event goes to the target's dead-letter queue. From there Lambda's own rules
-hold, for ``InvocationType=Event`` through the API too: an error is retried twice after
-one and two minutes, or as ``EventInvokeConfig`` says, then the on-failure destination
-gets the invocation record.
+moto runs an invocation of type ``Event`` while the caller waits, once. Here the caller
+gets its answer at once, and an error is retried twice after one and two minutes, or as
+``EventInvokeConfig`` says; then the on-failure destination gets the invocation record.
 """
 
 import json
 import threading
-import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
-from moto.events.models import Rule
 
 from infra.local.activity import Activity
 from infra.local.clock import Clock
-from infra.local.errors import UnknownFunctionError, UnsupportedByTwinError
-from infra.local.event_pattern import EventPattern
+from infra.local.errors import UnsupportedByTwinError
 from infra.local.lambda_runtime import LambdaRuntime, Outcome
 
 _RETRIES = 2
@@ -188,72 +178,3 @@ def send_to_queue(
             for key, value in (attributes or {}).items()
         },
     )
-
-
-def route_events(
-    runtime: LambdaRuntime,
-    invocations: AsynchronousInvocations,
-    client: Callable[[str], Any],
-) -> None:
-    """Let the rules of every event bus in moto reach their targets."""
-
-    def send(
-        self: Rule,
-        original_event: Mapping[str, Any],
-        transform_input: bool = True,  # noqa: FBT001, FBT002 - moto's signature
-    ) -> None:
-        del transform_input  # rules with a transformer are refused when they are made
-        if self.state != "ENABLED":
-            return
-        event = _as_delivered(original_event)
-        if not _is_for(self, event):
-            return
-        body = json.dumps(event)
-        for target in self.targets:
-            if target["Arn"].split(":")[2] == "lambda":
-                _to_function(target, body, self.arn)
-            else:
-                send_to_queue(client, target["Arn"], body)
-
-    def _to_function(target: Mapping[str, Any], body: str, rule_arn: str) -> None:
-        try:
-            runtime.definition(target["Arn"])
-        except UnknownFunctionError as error:
-            dead_letters = target.get("DeadLetterConfig", {}).get("Arn")
-            if dead_letters is None:
-                raise
-            send_to_queue(
-                client,
-                dead_letters,
-                body,
-                {
-                    "ERROR_CODE": "RESOURCE_NOT_FOUND",
-                    "ERROR_MESSAGE": str(error),
-                    "RULE_ARN": rule_arn,
-                    "TARGET_ARN": target["Arn"],
-                },
-            )
-            return
-        invocations.add(target["Arn"], body.encode())
-
-    Rule.send_to_targets = send  # type: ignore[method-assign]
-
-
-def _is_for(rule: Rule, event: Mapping[str, Any]) -> bool:
-    """Return whether a rule takes an event: its own schedule's, or a match."""
-    if event["source"] == "aws.events" and rule.arn in event["resources"]:
-        return True
-    pattern = rule.event_pattern.get_pattern()
-    if not pattern:
-        return False  # a rule on a schedule only
-    return EventPattern(pattern, place=rule.name).matches(event)
-
-
-def _as_delivered(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the event with the id and time a target sees."""
-    delivered = {key: value for key, value in event.items() if key != "ingestion-time"}
-    delivered["id"] = event.get("id") or str(uuid.uuid4())
-    if isinstance(event.get("time"), int | float):
-        instant = datetime.fromtimestamp(event["time"], UTC)
-        delivered["time"] = f"{instant:%Y-%m-%dT%H:%M:%SZ}"
-    return delivered
