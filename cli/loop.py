@@ -143,9 +143,15 @@ class Loop:
             }
         )
 
+    @cached_property
+    def history(self) -> History:
+        """The log at the end of the last stage, read once."""
+        return History.read(self.target)
+
+    @cached_property
     def story(self) -> Story:
-        """Return everything that happened so far."""
-        return read_story(self.target, self.pipeline)
+        """Everything that happened, once it has."""
+        return read_story(self.target, self.pipeline, self.history)
 
     def entity_to_show(self) -> str:
         """Return a sensor that drifts and fails, for the report's plot."""
@@ -368,15 +374,14 @@ class Loop:
         return {p.key: p for p in stream}
 
     def _explain(self) -> None:
-        history = History.read(self.target)
         known = [
             p
-            for p in history.once(PredictionMade.contract().type)
+            for p in self.history.once(PredictionMade.contract().type)
             if p.data["position"] is not None
         ]
         random = Random(SCENARIO.seed)  # noqa: S311 - repeatable on purpose
         chosen = random.sample(known, min(EXPLAINED, len(known)))
-        explainer = Explainer(self.target, history)
+        explainer = Explainer(self.target, self.history)
         for prediction in chosen:
             found = explainer.explain(prediction)
             self.explained.append(

@@ -11,6 +11,7 @@ from retrodict.pipeline import Pipeline
 from retrodict.stamps import to_text
 
 from cli import plots
+from cli.history import History
 from cli.lifecycle import sentence
 from cli.options import PipelineName, json_option, target_options
 from cli.output import emit
@@ -236,7 +237,7 @@ def report(
       retrodict report sensor_anomaly --entity office --output out/office.html
     """
     target.wait_idle()
-    story = read_story(target, pipeline)
+    story = read_story(target, pipeline, History.read(target))
     known = {r.key for r in story.readings}
     if entity is not None and entity not in known:
         raise click.UsageError(f"the log holds nothing of entity {entity!r}")

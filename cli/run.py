@@ -76,7 +76,7 @@ def run(*, output: Path, keep: bool, as_json: bool) -> None:
                 raise RunError(str(error)) from error
             with loop.stage("report"):
                 summary = summarise(loop)
-                story = loop.story()
+                story = loop.story
                 sections = [("What was proven", section(summary))]
                 write(
                     output / "report.html", page(story, loop.entity_to_show(), sections)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from retrodict.envelope import StampedEvent
 from retrodict.pipeline import Pipeline
+from retrodict.rejection import NOT_FOLDED
 from retrodict.stamps import from_datetime
 from retrodict.system_events import DriftDetected, LabelGiven, PredictionMade
 from retrodict_aws.s3_quarantine import S3Quarantine
@@ -61,6 +62,9 @@ class Story:
         Each prediction once, shape (n,).
     quarantined
         Rejected records by reason code.
+    rejected, refused
+        How many there are, and how many of them the log does not hold: what reuses an
+        identity or comes too fast is logged first and not folded.
     """
 
     pipeline: Pipeline
@@ -73,15 +77,15 @@ class Story:
     drift: Sequence[DriftSeries]
     quarantined: Counter[str]
     rejected: int
+    refused: int
 
     def of(self, kind: str) -> list[Decision]:
         """Return the decisions of one kind, oldest first."""
         return [d for d in self.decisions if d.kind == kind]
 
 
-def read_story(target: Target, pipeline: Pipeline) -> Story:
-    """Read the story of `pipeline` from a deployment."""
-    history = History.read(target)
+def read_story(target: Target, pipeline: Pipeline, history: History) -> Story:
+    """Read the story of `pipeline` from a deployment and its log."""
     read = pipeline.trained_on.event.contract().type
     own = [p for p in history.once(PREDICTION) if p.data["pipeline"] == pipeline.name]
     rejected = _rejected(target)
@@ -96,6 +100,7 @@ def read_story(target: Target, pipeline: Pipeline) -> Story:
         drift=_drift(target, pipeline.name),
         quarantined=Counter(code for codes in rejected for code in set(codes)),
         rejected=len(rejected),
+        refused=sum(not NOT_FOLDED.intersection(codes) for codes in rejected),
     )
 
 

@@ -15,14 +15,15 @@ import click
 from cli.options import json_option
 from cli.output import emit, pairs, table_of
 from cli.target import STATE_FILE, TargetError, ask_twin, twin_state
+from infra.settings import DEPENDENCIES_KEY, ONLY_KEY
 
 START_S: Final = 120
 LOG_FILE: Final = STATE_FILE.with_name("twin.log")
 ROOT: Final = Path(__file__).parents[1]
 
 
-def _synthesise() -> None:
-    """Write ``cdk.out`` from the app that ships.
+def _synthesise(environment: str) -> None:
+    """Write ``cdk.out`` from the app that ships, of one environment.
 
     The arm64 packages of the dependency layers stay out: the twin runs this
     machine's own, of the same versions.
@@ -33,7 +34,9 @@ def _synthesise() -> None:
         env={
             **os.environ,
             "CDK_VALIDATION": "false",
-            "CDK_CONTEXT_JSON": '{"retrodict:dependencies":"locks"}',
+            "CDK_CONTEXT_JSON": json.dumps(
+                {DEPENDENCIES_KEY: "locks", ONLY_KEY: environment}
+            ),
         },
         capture_output=True,
         text=True,
@@ -69,7 +72,7 @@ def start(
             "`retrodict down`"
         )
     began = time.monotonic()
-    _synthesise()
+    _synthesise(environment)
     STATE_FILE.parent.mkdir(exist_ok=True)
     STATE_FILE.unlink(missing_ok=True)
     command = [

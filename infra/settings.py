@@ -14,6 +14,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONTEXT_KEY = "retrodict:environments"
 DEPENDENCIES_KEY = "retrodict:dependencies"
+ONLY_KEY = "retrodict:only"
 
 _ACCOUNT = re.compile(r"\d{12}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
@@ -131,6 +132,8 @@ def read_context(path: Path = REPOSITORY / "cdk.json") -> dict[str, Any]:
 def environments(context: Mapping[str, Any]) -> tuple[Settings, ...]:
     """Return the environments that `context` describes, in its order.
 
+    ``{"retrodict:only": "dev"}`` is for a synth of one of them, in a third of the time.
+
     Raises
     ------
     SettingsError
@@ -140,6 +143,8 @@ def environments(context: Mapping[str, Any]) -> tuple[Settings, ...]:
     --------
     >>> [settings.name for settings in environments(read_context())]
     ['dev', 'staging', 'prod']
+    >>> [s.name for s in environments({**read_context(), "retrodict:only": "prod"})]
+    ['prod']
     """
     described = context.get(CONTEXT_KEY)
     if not isinstance(described, Mapping) or not described:
@@ -147,7 +152,16 @@ def environments(context: Mapping[str, Any]) -> tuple[Settings, ...]:
             f"cdk.json: context needs {CONTEXT_KEY!r}, an object with one entry per "
             f"environment, got {described!r}"
         )
-    return tuple(_settings(name, values) for name, values in described.items())
+    found = tuple(_settings(name, values) for name, values in described.items())
+    only = context.get(ONLY_KEY)
+    if only is None:
+        return found
+    if only not in described:
+        raise SettingsError(
+            f"context {ONLY_KEY!r} must name one of {', '.join(described)}, got "
+            f"{only!r}"
+        )
+    return tuple(settings for settings in found if settings.name == only)
 
 
 def stages_dependencies(context: Mapping[str, Any]) -> bool:

@@ -32,12 +32,11 @@ from retrodict.envelope import StampedEvent
 from retrodict.errors import StreamConflictError, TransientError
 from retrodict.pipeline import load_pipelines
 from retrodict.ports import LifecycleStore, Workflow
-from retrodict.retraining import ASKS, ask_of, decide, run_input
+from retrodict.retraining import ask_of, decide, run_input
 from retrodict_aws.clients import client
 from retrodict_aws.dynamodb_lifecycle_store import DynamoDBLifecycleStore
 from retrodict_aws.kinesis_batch import (
     BatchResponse,
-    DeliveredRecord,
     again_from,
     delivered,
     done,
@@ -46,8 +45,6 @@ from retrodict_aws.kinesis_event_stream import read_batches
 from retrodict_aws.step_functions import StateMachine
 
 logger, metrics, tracer = Logger(), Metrics(), Tracer()
-
-ASKING = tuple(f'"{name}"'.encode() for name in ASKS)
 
 
 @cache
@@ -77,11 +74,6 @@ def handle(
     return recorded.kind if recorded else None
 
 
-def may_ask(record: DeliveredRecord) -> bool:
-    """Return whether a record could hold a request; most hold readings only."""
-    return any(asks in record.data for asks in ASKING)
-
-
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
 @metrics.log_metrics
@@ -89,8 +81,8 @@ def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> BatchRespo
     """Translate the Lambda event; everything else is in `handle`."""
     records = delivered(event)
     metrics.set_timestamp(records[-1].arrived_at_us // 1000)
-    # What cannot be read is quarantined by write_features, which reads all of it.
-    batches, _ = read_batches(filter(may_ask, records))
+    # What cannot be read is quarantined by archive_events, which reads all of it.
+    batches, _ = read_batches(records)
     metrics.add_metric("RetrainingRequestBatches", MetricUnit.Count, len(batches))
     for sequence_number, batch in batches:
         for stamped in batch.events:

@@ -36,13 +36,17 @@ from retrodict_aws.s3_event_log import S3EventLog
 
 logger, tracer = Logger(), Tracer()
 PREDICTIONS = PredictionMade.contract().type
+KEPT_EVENTS = 200_000
+"""At some 3 KB an event, a fifth of the function's memory."""
 
 
 @cache
 def ports() -> tuple[EventLog, LifecycleStore, S3Artifacts]:
     """Build the real ports on first use, so that importing this module does nothing."""
     return (
-        S3EventLog(client("s3"), os.environ["EVENT_LOG_BUCKET_NAME"]),
+        S3EventLog(
+            client("s3"), os.environ["EVENT_LOG_BUCKET_NAME"], kept_events=KEPT_EVENTS
+        ),
         DynamoDBLifecycleStore(client("dynamodb"), os.environ["LIFECYCLE_TABLE_NAME"]),
         S3Artifacts(client("s3"), os.environ["ARTIFACT_BUCKET_NAME"]),
     )

@@ -100,7 +100,7 @@ def handle(
     load: Callable[[str], Artifact],
 ) -> StreamScored:
     """Score what the champions can score; only fold where there is none."""
-    batches, _ = read_batches(records)  # write_features quarantines the unreadable
+    batches, _ = read_batches(records)  # archive_events quarantines the unreadable
     works = plan(batches)
     pipelines = {work.pipeline.name: work.pipeline for work in works}
     champions = champions_of(pipelines.values(), lifecycles, load)

@@ -1,8 +1,12 @@
 """A function fed by a stream, with no way for a record to be lost quietly."""
 
+import json
+from collections.abc import Collection
+
 from aws_cdk import Duration
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
+from retrodict_aws.kinesis_event_stream import filter_of
 
 from infra.constructs.alarms import AlarmTopic
 from infra.constructs.pipeline_function import PipelineFunction
@@ -39,6 +43,10 @@ class StreamConsumer(Construct):
         Where records go that cannot be delivered.
     alarms
         Where alarms go.
+    types
+        Deliver only records that hold an event of one of these types, all if None.
+        A record that is no record of ours is left out then, so one consumer of each
+        stream has to take them all.
     """
 
     def __init__(  # noqa: PLR0913 - every argument is named
@@ -52,6 +60,7 @@ class StreamConsumer(Construct):
         window: Duration,
         quarantine: Quarantine,
         alarms: AlarmTopic,
+        types: Collection[str] | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         stream.grant_consume(function.role)
@@ -66,6 +75,7 @@ class StreamConsumer(Construct):
                 on_failure=mapping.OnFailureProperty(destination=quarantine.bucket_arn)
             ),
             event_source_arn=stream.stream_arn,
+            filter_criteria=_criteria(types),
             function_name=function.function.function_name,
             function_response_types=["ReportBatchItemFailures"],
             maximum_batching_window_in_seconds=window.to_seconds(),
@@ -103,6 +113,18 @@ class StreamConsumer(Construct):
                 metric=metric,
                 dimensions={"EventSourceMappingUUID": source.ref},
             )
+
+
+def _criteria(
+    types: Collection[str] | None,
+) -> lambda_.CfnEventSourceMapping.FilterCriteriaProperty | None:
+    if types is None:
+        return None
+    mapping = lambda_.CfnEventSourceMapping
+    pattern = json.dumps(filter_of(types), separators=(",", ":"))
+    return mapping.FilterCriteriaProperty(
+        filters=[mapping.FilterProperty(pattern=pattern)]
+    )
 
 
 def _oldest(retention: Duration) -> int:

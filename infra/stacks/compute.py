@@ -2,6 +2,7 @@
 
 from aws_cdk import Duration, Environment, Stack
 from constructs import Construct
+from retrodict.pipeline import folded_types, load_pipelines
 
 from infra.constructs.alarms import AlarmTopic
 from infra.constructs.encryption import EncryptionKey
@@ -120,6 +121,7 @@ class ComputeStack(Stack):
             window=window,
             quarantine=state.quarantine,
             alarms=self._alarms,
+            types=folded_types(load_pipelines().values()),
         )
         self._alarms.watch(
             self,

@@ -7,7 +7,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_sns as sns
 from constructs import Construct
-from retrodict.pipeline import Pipeline, load_pipelines
+from retrodict.pipeline import Pipeline, load_pipelines, scored_types
+from retrodict.retraining import ASKS
 from retrodict.rollout import asynchronous_name, dashed, endpoint_name
 
 from infra.constructs.alarms import AlarmTopic
@@ -456,6 +457,7 @@ class LearningStack(Stack):
             window=Duration.seconds(self._settings.score_window_seconds),
             quarantine=self._state.quarantine,
             alarms=self._alarms,
+            types=ASKS,
         )
 
     def _publish(self) -> None:
@@ -500,6 +502,7 @@ class LearningStack(Stack):
             window=Duration.seconds(self._settings.score_window_seconds),
             quarantine=state.quarantine,
             alarms=self._alarms,
+            types=scored_types(self._pipelines),
         )
 
     def _watch(self) -> None:

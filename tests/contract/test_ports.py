@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import boto3
@@ -257,3 +258,23 @@ def test_a_partial_failure_never_changes_the_order_within_a_key() -> None:
     assert [e for b in taken if b.key == "s-1" for e in b.events] == long
     assert [e for b in taken if b.key == "s-2" for e in b.events] == other
     assert all(len(keys) == len(set(keys)) for keys in kinesis.keys_of_calls)
+
+
+def test_a_segment_that_is_kept_in_memory_is_not_fetched_again() -> None:
+    s3 = bucket("log")
+    log = S3EventLog(s3, "log", kept_events=3)
+    for number in (1, 2):
+        name = f"type=sensor.reading/arrived=2026-01-0{number}/shard-1-1"
+        log.append(name, [reading(1.0, number=number), reading(2.0, number=9 + number)])
+    fetched: list[str] = []
+    s3.meta.events.register(
+        "before-call.s3.GetObject",
+        lambda params, **_: fetched.append(params["url_path"]),
+    )
+
+    first = list(log.read())
+    newest = list(log.read(arrived_from=date(2026, 1, 2)))
+
+    assert len(fetched) == len(set(fetched)) == 2
+    assert newest == first[2:]
+    assert first == list(S3EventLog(s3, "log").read())

@@ -73,6 +73,7 @@ def story(
         drift=drift,
         quarantined=Counter({"out_of_range": 3}),
         rejected=3,
+        refused=3,
     )
 
 

@@ -2,11 +2,12 @@
 
 ``PutRecords`` may fail in part and does not promise order. So one call never holds
 two records of a key: all events of a key travel in one record, and where they do not
-fit, the next record waits until the one before is acknowledged.
+fit, the next record waits until the one before is acknowledged. A record names the
+types of its events, so that a consumer's filter can leave it out unread.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from time import sleep as real_sleep
 from typing import Any, Final
@@ -31,21 +32,37 @@ Entry = dict[str, Any]
 def encode(batch: KeyedBatch) -> Iterator[bytes]:
     """Cut `batch` into records, each below `RECORD_BYTES`, order kept."""
     held: list[str] = []
+    types: set[str] = set()
     size = 0
     for event in batch.events:
         text = json.dumps(event.to_wire(), separators=(",", ":"), ensure_ascii=False)
         grown = size + len(text.encode()) + 1
         if held and grown > RECORD_BYTES:
-            yield _record(batch.key, held)
-            held, grown = [], len(text.encode())
+            yield _record(batch.key, types, held)
+            held, types, grown = [], set(), len(text.encode())
         held.append(text)
+        types.add(event.type)
         size = grown
     if held:
-        yield _record(batch.key, held)
+        yield _record(batch.key, types, held)
 
 
-def _record(key: str, events: Sequence[str]) -> bytes:
-    return f'{{"key":{json.dumps(key)},"events":[{",".join(events)}]}}'.encode()
+def _record(key: str, types: Collection[str], events: Sequence[str]) -> bytes:
+    head = json.dumps({"key": key, "types": sorted(types)}, separators=(",", ":"))
+    return f'{head[:-1]},"events":[{",".join(events)}]}}'.encode()
+
+
+def filter_of(types: Collection[str]) -> dict[str, Any]:
+    """Return the filter of an event source mapping that wants events of `types` only.
+
+    Records with other events beside them are delivered too.
+
+    Examples
+    --------
+    >>> filter_of({"sensor.reading"})
+    {'data': {'types': ['sensor.reading']}}
+    """
+    return {"data": {"types": sorted(types)}}
 
 
 def decode(data: bytes) -> KeyedBatch:

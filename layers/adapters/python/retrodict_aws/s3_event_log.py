@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date
 from io import BytesIO
@@ -79,11 +80,22 @@ def _event(event_type: str, row: dict[str, Any]) -> StampedEvent:
 
 
 class S3EventLog:
-    """`EventLog` over one bucket."""
+    """`EventLog` over one bucket.
 
-    def __init__(self, client: Any, bucket_name: str) -> None:
+    Parameters
+    ----------
+    kept_events
+        How many events to keep in memory between reads, in the segments used latest:
+        who reads a moving window again and again fetches only what is new. A segment
+        never changes, so what is kept is never stale.
+    """
+
+    def __init__(self, client: Any, bucket_name: str, *, kept_events: int = 0) -> None:
         self._client = client
         self._bucket_name = bucket_name
+        self._kept_events = kept_events
+        self._kept: OrderedDict[str, list[StampedEvent]] = OrderedDict()
+        self._held_events = 0
 
     def append(self, name: str, events: Sequence[StampedEvent]) -> None:
         """Keep one segment of events of one type; see `EventLog.append`.
@@ -154,9 +166,21 @@ class S3EventLog:
                     if found["Key"].removeprefix(PREFIX).split("/")[1] >= since:
                         yield from self._segment(found["Key"])
 
-    def _segment(self, key: str) -> Iterator[StampedEvent]:
+    def _segment(self, key: str) -> list[StampedEvent]:
+        events = self._kept.get(key)
+        if events is not None:
+            self._kept.move_to_end(key)
+            return events
+        events = self._fetch(key)
+        if len(events) <= self._kept_events:
+            self._kept[key] = events
+            self._held_events += len(events)
+        while self._held_events > self._kept_events:
+            self._held_events -= len(self._kept.popitem(last=False)[1])
+        return events
+
+    def _fetch(self, key: str) -> list[StampedEvent]:
         answer = self._client.get_object(Bucket=self._bucket_name, Key=key)
         event_type = key.removeprefix(PREFIX).split("/")[0].removeprefix("type=")
         table = pq.ParquetFile(BytesIO(answer["Body"].read())).read()
-        for row in table.to_pylist():
-            yield _event(event_type, row)
+        return [_event(event_type, row) for row in table.to_pylist()]

@@ -6,7 +6,7 @@ to the name ``pipeline``. Adding one is copying a folder.
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Final
 
@@ -120,6 +120,34 @@ def load_pipelines() -> Mapping[str, Pipeline]:
     if not found:
         raise PipelineDefinitionError("no package under pipelines: add one")
     return found
+
+
+def folded_types(pipelines: Iterable[Pipeline]) -> frozenset[str]:
+    """Return the types of the events that features are made of.
+
+    Examples
+    --------
+    >>> sorted(folded_types(load_pipelines().values()))
+    ['sensor.reading']
+    """
+    return frozenset(
+        event.contract().type for pipeline in pipelines for event in pipeline.events
+    )
+
+
+def scored_types(pipelines: Iterable[Pipeline]) -> frozenset[str]:
+    """Return the types of the events that a model scores.
+
+    Examples
+    --------
+    >>> sorted(scored_types(load_pipelines().values()))
+    ['sensor.reading']
+    """
+    return frozenset(
+        pipeline.trained_on.event.contract().type
+        for pipeline in pipelines
+        if pipeline.model is not None
+    )
 
 
 @cache

@@ -20,6 +20,9 @@ _WHY: Final = {
     ),
 }
 
+NOT_FOLDED: Final = frozenset(reason.value for reason, _ in _WHY.values())
+"""Reason codes of what is in the log and was not folded."""
+
 
 def rejections_of(folded: Iterable[Folded]) -> list[dict[str, Any]]:
     """Return a quarantine document for each event that met a conflict or a limit.
