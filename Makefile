@@ -17,7 +17,7 @@ setup: .venv/.installed ## a virtual environment with everything, locked and has
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with make PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv .venv
 	@command -v uv >/dev/null || pip install -q --require-hashes -r requirements-bootstrap.lock
-	VIRTUAL_ENV=$(CURDIR)/.venv uv pip sync -q --require-hashes requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/.venv uv pip sync -q --compile-bytecode --require-hashes requirements.lock
 	VIRTUAL_ENV=$(CURDIR)/.venv uv pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -9,8 +9,9 @@ write. No public setting changes that, so `close_gap` replaces these methods:
 - ``Shard``: `put_record`, `get_records`, `get_min_sequence_number`,
   `get_max_sequence_number`; records stand in a list behind a lock,
 - ``Stream``: `get_shard_for_key`, `put_record`, `split_shard`, `merge_shards`,
-- ``KinesisBackend.get_records``: no next iterator after the last record of a closed
-  shard, as in AWS.
+- ``KinesisBackend``: `get_records` gives no next iterator after the last record of a
+  closed shard, as in AWS; `put_records` is as moto wrote it, but nobody reads before
+  its last record stands.
 
 Readers inside the twin are told of new records and shards instead of asking.
 """
@@ -18,7 +19,6 @@ Readers inside the twin are told of new records and shards instead of asking.
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -39,6 +39,7 @@ _LOCK = threading.RLock()
 _MAXIMUM_KEY = 256
 _MAXIMUM_RECORDS = 10_000
 _listeners: list[Callable[[str], None]] = []
+_call = threading.local()
 _is_closed = False
 
 
@@ -70,6 +71,7 @@ def close_gap() -> None:
         (Stream, _split),
         (Stream, _merge),
         (KinesisBackend, _get_records),
+        (KinesisBackend, _put_records),
     ):
         setattr(owner, _REPLACED[replacement.__name__], replacement)
 
@@ -84,6 +86,7 @@ _REPLACED = {
     "_split": "split_shard",
     "_merge": "merge_shards",
     "_get_records": "get_records",
+    "_put_records": "put_records",
 }
 
 
@@ -115,7 +118,7 @@ def read(stream_arn: str, shard_id: str, after: int, limit: int) -> list[Record]
     """Return up to `limit` records after a sequence number, in order."""
     with _LOCK:
         shard = _stream(stream_arn).shards[shard_id]
-        return list(islice(_records(shard).listed, after, after + limit))
+        return _records(shard).listed[after : after + limit]
 
 
 def is_drained(stream_arn: str, shard_id: str, after: int) -> bool:
@@ -209,8 +212,28 @@ def _put_in_stream(
     with _LOCK:
         shard = _shard_for_key(self, partition_key, explicit_hash_key)
         number = shard.put_record(partition_key, data, explicit_hash_key)
-    _tell(self.arn)
+    if not getattr(_call, "is_of_many", False):
+        _tell(self.arn)
     return number, shard.shard_id
+
+
+_put_many = KinesisBackend.put_records
+
+
+def _put_records(
+    self: KinesisBackend,
+    stream_arn: str,
+    stream_name: str,
+    records: list[dict[str, Any]],
+) -> dict[str, Any]:
+    _call.is_of_many = True
+    try:
+        answer = _put_many(self, stream_arn, stream_name, records)
+    finally:
+        _call.is_of_many = False
+        stream = self.describe_stream(stream_arn=stream_arn, stream_name=stream_name)
+        _tell(stream.arn)
+    return answer
 
 
 def _split(self: Stream, shard_to_split: str, new_starting_hash_key: str) -> None:
