@@ -5,9 +5,11 @@ that says so.
 """
 
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -16,7 +18,7 @@ from matplotlib.figure import Figure
 from retrodict.envelope import StampedEvent
 from retrodict.system_events import MODES
 
-from cli.story import Decision, Story
+from cli.story import Decision, DriftSeries, Story
 
 mpl.use("svg")
 INK: Final = "#1f2933"
@@ -72,7 +74,8 @@ def svg(figure: Figure) -> str:
 
 def png(figure: Figure, path: Any) -> None:
     """Write a figure as a PNG file, for a README."""
-    figure.savefig(path, format="png", dpi=110, bbox_inches="tight")
+    with mpl.rc_context(_STYLE):
+        figure.savefig(path, format="png", dpi=110, bbox_inches="tight")
 
 
 def drawn(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -206,7 +209,7 @@ def drift(story: Story) -> Figure:
     colours = mpl.colormaps["tab10"]
     for place, series in enumerate(peak):
         is_named = place < 8  # noqa: PLR2004 - what a legend can hold
-        axes.plot([moment(t) for t in series.times_us], series.ratio,
+        axes.plot(*_with_gaps(series),
                   color=colours(place) if is_named else QUIET,
                   linewidth=1.4 if is_named else 0.6, alpha=1 if is_named else 0.5,
                   label=f"{series.feature} {series.statistic}" if is_named
@@ -220,9 +223,26 @@ def drift(story: Story) -> Figure:
         axes.axvline(moment(promoted.time_us), color=GREEN, linewidth=1)
     axes.set_ylabel("statistic / threshold")
     axes.set_yscale("symlog", linthresh=2)
-    axes.legend(loc="upper left", frameon=False, ncols=4, fontsize=8)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, ncols=4,
+                fontsize=8)  # fmt: skip
     _dates(axes)
     return figure
+
+
+def _with_gaps(series: DriftSeries) -> tuple[list[Any], list[float]]:
+    """Return times and ratios, with a hole where windows were not measured."""
+    times_us, ratios = series.times_us, series.ratio
+    steps = [after - before for before, after in pairwise(times_us)]
+    usual_us = min(steps, default=0)
+    times: list[Any] = []
+    values: list[float] = []
+    for time_us, step_us, ratio in zip(times_us, [*steps, 0], ratios, strict=True):
+        times.append(moment(time_us))
+        values.append(ratio)
+        if step_us > 2 * usual_us:
+            times.append(moment(time_us + usual_us))
+            values.append(math.nan)
+    return times, values
 
 
 @drawn

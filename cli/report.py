@@ -24,8 +24,10 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 1080px;
        margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-size: 13px; width: 100%; }
-th, td { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid #e4e7eb;
-         vertical-align: top; overflow-wrap: anywhere; }
+th, td { text-align: left; padding: 4px 12px 4px 0; border-bottom: 1px solid #e4e7eb;
+         vertical-align: top; white-space: nowrap; }
+td:last-child { white-space: normal; overflow-wrap: anywhere; }
+table { margin: 1rem 0; }
 svg { max-width: 100%; height: auto; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 2rem; }
@@ -151,10 +153,10 @@ def page(
         "</div></div>",
         "<h2>Every decision</h2>",
         table(
-            ["time", "decision", "run"],
+            ["time", "run", "decision"],
             [
-                (to_text(d.time_us)[:19], sentence(d.kind, dict(d.data)),
-                 d.data.get("run_id"))
+                (to_text(d.time_us)[:19], d.data.get("run_id"),
+                 sentence(d.kind, dict(d.data)))
                 for d in story.decisions
             ],
         ),

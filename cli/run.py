@@ -19,7 +19,7 @@ from pipelines.sensor_anomaly.fleet import SCENARIO
 from retrodict.pipeline import load_pipelines
 from rich.console import Console
 
-from cli import twin
+from cli import plots, twin
 from cli.loop import Loop, LoopError
 from cli.options import json_option
 from cli.output import emit
@@ -44,15 +44,15 @@ class RunError(click.ClickException):
     default=FOLDER,
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of report.html and summary.json.",
+    help="Folder of what is written.",
 )
 @click.option("--keep", is_flag=True, help="Leave the twin running afterwards.")
 @json_option
 def run(*, output: Path, keep: bool, as_json: bool) -> None:
     """Turn the whole loop once: data, training, rollout, drift, retraining, proof.
 
-    Needs no AWS account. Writes report.html and summary.json, and exits with 1 when
-    anything did not happen as promised.
+    Needs no AWS account. Writes report.html, summary.json and two plots as PNG, and
+    exits with 1 when anything did not happen as promised.
 
     \b
     Examples
@@ -78,9 +78,10 @@ def run(*, output: Path, keep: bool, as_json: bool) -> None:
                 summary = summarise(loop)
                 story = loop.story
                 sections = [("What was proven", section(summary))]
-                write(
-                    output / "report.html", page(story, loop.entity_to_show(), sections)
-                )
+                shown = loop.entity_to_show()
+                write(output / "report.html", page(story, shown, sections))
+                plots.png(plots.timeline(story), output / "timeline.png")
+                plots.png(plots.scores(story, shown), output / "scores.png")
         summary["stages"] = loop.stages
         summary["wall_seconds"] = round(time.monotonic() - began, 1)
         summary["peak_mib"] = round(peak.overall_mib)

@@ -191,11 +191,12 @@ def section(summary: Mapping[str, Any]) -> str:
     )
     rebuilt = summary["rebuild"]
     proof = table(
-        ["rebuilt from the log", "digest"],
+        ["rebuilt and compared", "keys", "equal", "sha256"],
         [
-            (f"{rebuilt['equal']} of {rebuilt['items']} items equal", "sha256"),
-            ("log", rebuilt["log_digest"]),
-            ("online store", rebuilt["store_digest"]),
+            ("from the log", rebuilt["items"], rebuilt["equal"], rebuilt["log_digest"]),
+            ("the online store", "", "", rebuilt["store_digest"]),
+            ("what the stream is scored from", rebuilt["scoring_items"],
+             rebuilt["scoring_equal"], ""),
         ],
-    )
+    )  # fmt: skip
     return head + table(["stage", *names], rows) + proof
