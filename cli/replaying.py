@@ -41,6 +41,8 @@ class Arrived:
 def declare_arrival(data: bytes, arrival_us: int) -> bytes:
     """Return a CloudEvent that says when it arrived; anything else stays as it is.
 
+    One that is of an import already stays of that one.
+
     Examples
     --------
     >>> declare_arrival(b'{"id":"1"}', 0)
@@ -54,8 +56,10 @@ def declare_arrival(data: bytes, arrival_us: int) -> bytes:
         return data
     if not isinstance(document, dict) or not document or "observedat" in document:
         return data
-    told = f'{{"importid":"{IMPORT_ID}","observedat":"{to_text(arrival_us)}",'
-    return told.encode() + data.lstrip()[1:]
+    told = f'"observedat":"{to_text(arrival_us)}",'
+    if "importid" not in document:
+        told = f'"importid":"{IMPORT_ID}",{told}'
+    return b"{" + told.encode() + data.lstrip()[1:]
 
 
 def strides(

@@ -256,9 +256,11 @@ def _sentence(document: Mapping[str, Any]) -> str:
     text = f"sent {document['sent']} records in {document['send_seconds']} s"
     if "quarantined" not in document:
         return text
+    quarantined = document["quarantined"]
+    why = ": `retrodict quarantine list` says why" if quarantined else ""
     return (
         f"{text}; worked on after {document['seconds']} s, "
-        f"{document['quarantined']} of them in quarantine"
+        f"{quarantined} of them in quarantine{why}"
     )
 
 

@@ -45,6 +45,17 @@ def test_an_event_declares_when_it_arrived() -> None:
     }
 
 
+def test_a_record_of_an_import_stays_of_that_import() -> None:
+    raw = declare_arrival(b'{"importid":"file","id":"1"}', MINUTE_US)
+
+    pairs = json.loads(raw, object_pairs_hook=list)
+    assert sorted(pairs) == [
+        ("id", "1"),
+        ("importid", "file"),
+        ("observedat", "1970-01-01T00:01:00.000000Z"),
+    ]
+
+
 @pytest.mark.parametrize(
     "raw",
     [b"", b"broken", b"[1]", b"{}", b'{"id":"1"', b'{"observedat":"x"}', b"[" * 5_000],
