@@ -29,6 +29,9 @@ GREEN: Final = "#2b8a4b"
 AMBER: Final = "#d9822b"
 SHADE: Final = "#f6d4d4"
 HOUR_US: Final = 3_600_000_000
+STEEP: Final = 10
+"""Values above it are drawn on a logarithmic scale."""
+
 _STYLE: Final[Any] = {
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
@@ -96,6 +99,13 @@ def _dates(axes: Any) -> None:
     axes.xaxis.set_major_formatter(formatter)
 
 
+def _steep(axes: Any, most: float) -> None:
+    """Let an axis from zero show small and very large values, where there are any."""
+    if most > STEEP:
+        axes.set_yscale("symlog", linthresh=STEEP)
+    axes.set_ylim(bottom=0)
+
+
 def _nothing(axes: Any, why: str) -> None:
     axes.text(0.5, 0.5, why, ha="center", va="center", color=QUIET,
               transform=axes.transAxes)  # fmt: skip
@@ -119,7 +129,7 @@ def timeline(story: Story) -> Figure:
     at = sorted(alerts)
     above.bar([moment(h * HOUR_US) for h in at], [alerts[h] for h in at],
               width=1 / 24, color=RED, label="alerts an hour")  # fmt: skip
-    above.set_yscale("symlog", linthresh=10)
+    _steep(above, max([*hours.values(), *alerts.values()], default=0))
     above.legend(loc="upper left", frameon=False, ncols=2)
     rows = [("drift", "drift event", AMBER), *LANES]
     seen = {d.kind for d in story.decisions} | {"drift"}
@@ -222,7 +232,7 @@ def drift(story: Story) -> Figure:
     for promoted in story.of("champion_promoted"):
         axes.axvline(moment(promoted.time_us), color=GREEN, linewidth=1)
     axes.set_ylabel("statistic / threshold")
-    axes.set_yscale("symlog", linthresh=2)
+    _steep(axes, max((max(s.ratio, default=0) for s in story.drift), default=0))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, ncols=4,
                 fontsize=8)  # fmt: skip
     _dates(axes)

@@ -63,7 +63,11 @@ def declare_arrival(data: bytes, arrival_us: int) -> bytes:
 
 
 def strides(
-    records: Iterable[Arrived], stride: timedelta, start_us: int
+    records: Iterable[Arrived],
+    stride: timedelta,
+    start_us: int,
+    *,
+    to_the_end: bool = True,
 ) -> Iterator[tuple[int, list[Arrived]]]:
     """Yield the end of each stride and what arrived in it; idle ones too.
 
@@ -83,7 +87,8 @@ def strides(
             held, end = [], end + length
         held.append(record)
     if held:
-        yield end, held
+        soonest = max(held[-1].arrival_us, start_us) + BEFORE_US
+        yield end if to_the_end else soonest, held
 
 
 def replay(
@@ -92,6 +97,7 @@ def replay(
     *,
     stride: timedelta = STRIDE,
     after: Callable[[int, int], None] = lambda _until_us, _sent: None,
+    to_the_end: bool = True,
 ) -> int:
     """Put `records` on the ingest stream and move the clock with them.
 
@@ -100,6 +106,9 @@ def replay(
     after
         Called after every stride with its end, microseconds, and how many records it
         had.
+    to_the_end
+        Whether the clock goes to the end of the last stride, or stops at its last
+        record, so that nothing is old yet.
 
     Returns
     -------
@@ -122,7 +131,8 @@ def replay(
         return 0
     total = 0
     start_us = max(target.now_us(), first.arrival_us)
-    for until_us, held in strides(itertools.chain([first], waiting), stride, start_us):
+    every = itertools.chain([first], waiting)
+    for until_us, held in strides(every, stride, start_us, to_the_end=to_the_end):
         # Nothing may arrive before it happened, and what is due at the stride's end
         # must find the stride's records, so they are put a little before it.
         target.advance_to(until_us - BEFORE_US)

@@ -229,7 +229,7 @@ def send(  # noqa: PLR0913 - one argument an option
         for number, row in enumerate(islice(rows, limit), start=1)
     )
     if is_replayed:
-        sent = replay(target, arrivals(records), stride=REPLAY_STRIDE)
+        sent = replay(target, arrivals(records), stride=REPLAY_STRIDE, to_the_end=False)
     else:
         sent = _send(records, stream, total, hidden=as_json)
     seconds = time.monotonic() - began

@@ -21,7 +21,7 @@ DRIFT: Final = DriftDetected.contract().type
 LABEL: Final = LabelGiven.contract().type
 LIFECYCLE: Final = "retrodict.lifecycle."
 NAMESPACE: Final = "Retrodict"
-_BACK: Final = timedelta(days=59)
+_STRETCH: Final = timedelta(days=59)
 """As many hours as CloudWatch returns points in one answer."""
 
 
@@ -89,15 +89,17 @@ def read_story(target: Target, pipeline: Pipeline, history: History) -> Story:
     read = pipeline.trained_on.event.contract().type
     own = [p for p in history.once(PREDICTION) if p.data["pipeline"] == pipeline.name]
     rejected = _rejected(target)
+    readings = history.all(read)
+    since_us = min((r.observed_at_us for r in readings), default=target.now_us())
     return Story(
         pipeline=pipeline,
         history=history,
-        readings=history.all(read),
+        readings=readings,
         predictions=own,
         decisions=_decisions(history, pipeline.name),
         drift_events=[e for e in history.once(DRIFT) if e.key == pipeline.name],
         labels=history.once(LABEL),
-        drift=_drift(target, pipeline.name),
+        drift=_drift(target, pipeline.name, since_us),
         quarantined=Counter(code for codes in rejected for code in set(codes)),
         rejected=len(rejected),
         refused=sum(not NOT_FOLDED.intersection(codes) for codes in rejected),
@@ -132,8 +134,8 @@ def _rejected(target: Target) -> list[list[str]]:
     return list(unique.values())
 
 
-def _drift(target: Target, pipeline: str) -> list[DriftSeries]:
-    """Return every drift ratio that was measured, from CloudWatch."""
+def _drift(target: Target, pipeline: str, since_us: int) -> list[DriftSeries]:
+    """Return every drift ratio that was measured since then, from CloudWatch."""
     cloudwatch = target.client("cloudwatch")
     wanted = [
         {"Name": "environment", "Value": target.environment},
@@ -146,11 +148,13 @@ def _drift(target: Target, pipeline: str) -> list[DriftSeries]:
         )
         for metric in page["Metrics"]
     ]
-    until = datetime.fromtimestamp(target.now_us() / 1e6, UTC)
+    since, until = (
+        datetime.fromtimestamp(us / 1e6, UTC) for us in (since_us, target.now_us())
+    )
     found = []
     for metric in metrics:
         about = {d["Name"]: d["Value"] for d in metric["Dimensions"]}
-        points = _points(cloudwatch, metric, until)
+        points = _points(cloudwatch, metric, since, until)
         found.append(
             DriftSeries(
                 feature=about["feature"],
@@ -163,15 +167,19 @@ def _drift(target: Target, pipeline: str) -> list[DriftSeries]:
 
 
 def _points(
-    cloudwatch: Any, metric: Mapping[str, Any], until: datetime
+    cloudwatch: Any, metric: Mapping[str, Any], since: datetime, until: datetime
 ) -> list[tuple[datetime, float]]:
-    points = cloudwatch.get_metric_statistics(
-        Namespace=NAMESPACE,
-        MetricName=metric["MetricName"],
-        Dimensions=metric["Dimensions"],
-        StartTime=until - _BACK,
-        EndTime=until,
-        Period=3_600,
-        Statistics=["Maximum"],
-    )["Datapoints"]
-    return sorted((point["Timestamp"], point["Maximum"]) for point in points)
+    found = {}
+    while since < until:
+        points = cloudwatch.get_metric_statistics(
+            Namespace=NAMESPACE,
+            MetricName=metric["MetricName"],
+            Dimensions=metric["Dimensions"],
+            StartTime=since,
+            EndTime=min(since + _STRETCH, until),
+            Period=3_600,
+            Statistics=["Maximum"],
+        )["Datapoints"]
+        found.update({point["Timestamp"]: point["Maximum"] for point in points})
+        since += _STRETCH
+    return sorted(found.items())

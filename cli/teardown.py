@@ -6,6 +6,7 @@ from typing import Any
 import click
 from botocore.exceptions import ClientError
 from retrodict.pipeline import load_pipelines
+from retrodict.rollout import dashed
 
 from cli.options import json_option, target_options
 from cli.output import emit, pairs
@@ -67,7 +68,7 @@ def teardown(*, yes: bool, as_json: bool, target: Target) -> None:
         if _delete(sagemaker.delete_endpoint, EndpointName=name):
             deleted["endpoints"].append(name)
     for pipeline in load_pipelines().values():
-        prefix = f"{pipeline.name.replace('_', '-')}-"
+        prefix = f"{target.environment}-{dashed(pipeline.name)}-"
         for config in _pages(
             sagemaker, "list_endpoint_configs", "EndpointConfig", prefix
         ):

@@ -159,7 +159,10 @@ class S3EventLog:
         since = "" if arrived_from is None else f"arrived={arrived_from.isoformat()}"
         for prefix in prefixes:
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket_name, Prefix=prefix
+                Bucket=self._bucket_name,
+                Prefix=prefix,
+                # Of one type, keys stand in the order of arrival.
+                StartAfter=prefix + since if types is not None else prefix,
             )
             for page in pages:
                 for found in page.get("Contents", []):

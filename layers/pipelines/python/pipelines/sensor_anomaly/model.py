@@ -215,7 +215,7 @@ model = Model(
     max_age="2h",
     onset_gap="2h",
     gates=Gates(min_rows=400, max_null_share=0.6, min_roc_auc=0.75, max_alert_rate=5.0),
-    retraining=Retraining(cool_down="6h", daily_budget=3, every="30d"),
+    retraining=Retraining(cool_down="24h", daily_budget=2, every="30d"),
     rollout=Canary(percent=20, bake_s=600),
     monitor=Monitor(window="24h", min_rows=20),
 )
