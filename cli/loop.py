@@ -294,12 +294,12 @@ class Loop:
         self.say(f"        {sent} labels sent")
 
     def _rest(self) -> None:
-        """Let the cool-down of the policy pass."""
+        """Let what is left of the policy's cool-down pass."""
         model = self.pipeline.model
         if model is not None:
-            self.target.advance_to(
-                self.target.now_us() + model.retraining.cool_down_us + MINUTE_US
-            )
+            last = self._decided("retraining_started")[-1]
+            rested_us = last.time_us + model.retraining.cool_down_us + MINUTE_US
+            self.target.advance_to(rested_us)
             self.target.wait_idle()
 
     def _refuse_bad(self) -> None:

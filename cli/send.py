@@ -27,7 +27,7 @@ from cli.output import emit
 from cli.replaying import Arrived, replay
 from cli.target import Target
 
-REPLAY_STRIDE: Final = timedelta(hours=12)
+REPLAY_STRIDE: Final = timedelta(hours=6)
 CHUNK_ROWS: Final = 500
 ENDINGS: Final = (".csv", ".jsonl", ".ndjson", ".parquet")
 

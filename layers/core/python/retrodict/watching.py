@@ -19,8 +19,9 @@ from retrodict.system_events import DriftDetected, RetrainingRequested
 
 SOURCE: Final = "urn:retrodict:watching"
 DAY_US: Final = 86_400 * 1_000_000
-COVERED: Final = 8
-"""A column counts if it begins in the first eighth of the window."""
+COVERED: Final = 4
+"""A column counts if it begins in the first quarter of the window and ends in the last.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ def measure_window(
     """Compare the window that ends at `until_us` with the champion's reference.
 
     Features count whichever model scored them; scores only those of this champion.
-    A column that does not yet reach back through the whole window is left out: half a
-    day of readings differs from a day of them by the hours alone.
+    A column that does not reach through the whole window is left out, be it new or
+    silent: half a day of readings differs from a day of them by the hours alone.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def measure_window(
     start_us = until_us - model.monitor.window_us
     seen: set[str] = set()
     columns: dict[str, list[float]] = {name: [] for name in (*artifact.features, SCORE)}
-    first_us: dict[str, int] = {}
+    times_us: dict[str, list[int]] = {name: [] for name in columns}
     for prediction in predictions:
         data = prediction.data
         if (
@@ -74,15 +75,17 @@ def measure_window(
         for name in artifact.features:
             if values.get(name) is not None:
                 columns[name].append(float(values[name]))
-                first_us[name] = min(first_us.get(name, until_us), data["as_of_us"])
+                times_us[name].append(data["as_of_us"])
         if data["artifact_digest"] == artifact.digest:
             columns[SCORE].append(float(data["score"]))
-            first_us[SCORE] = min(first_us.get(SCORE, until_us), data["as_of_us"])
-    covered_us = start_us + model.monitor.window_us // COVERED
+            times_us[SCORE].append(data["as_of_us"])
+    edge_us = model.monitor.window_us // COVERED
     enough = {
         name: values
         for name, values in columns.items()
-        if len(values) >= model.monitor.min_rows and first_us[name] <= covered_us
+        if len(values) >= model.monitor.min_rows
+        and min(times_us[name]) <= start_us + edge_us
+        and max(times_us[name]) > until_us - edge_us
     }
     profile = Profile.from_json(artifact.profile)
     return Window(until_us, len(seen), profile.measure(enough))
