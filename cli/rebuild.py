@@ -2,16 +2,17 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import click
 from retrodict.envelope import StampedEvent
 from retrodict.errors import StateConflictError
 from retrodict.online import item_of
-from retrodict.pipeline import definitions_of
+from retrodict.pipeline import definitions_of, load_pipelines
 from retrodict.ports import OnlineItem
+from retrodict.scoring import SCORING
 from retrodict.state import KeyState, order_of_knowing
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.s3_event_log import S3EventLog
@@ -19,9 +20,6 @@ from retrodict_aws.s3_event_log import S3EventLog
 from cli.options import json_option, target_options
 from cli.output import emit, pairs
 from cli.target import Target
-
-SCORING: Final = "score."
-"""Begins the keys of the states that the stream is scored from."""
 
 
 def replay(
@@ -65,6 +63,16 @@ def split_scoring(
     return kept, scoring
 
 
+def scored_entities(entities: Iterable[str]) -> list[str]:
+    """Return those of the entities that `score_events` keeps a state of as well."""
+    prefixes = tuple(
+        pipeline.entity(pipeline.trained_on, "")
+        for pipeline in load_pipelines().values()
+        if pipeline.model is not None
+    )
+    return [entity for entity in entities if entity.startswith(prefixes)]
+
+
 def same_fold(item: OnlineItem, replayed: Mapping[str, OnlineItem]) -> bool:
     """Return whether a scoring item folds the same events as the log gives."""
     other = replayed.get(item.entity.removeprefix(SCORING))
@@ -93,9 +101,9 @@ def rebuild() -> None:
 def online(*, verify: bool, as_json: bool, target: Target) -> None:
     """Fold the whole log again and compare it with, or write it to, the online store.
 
-    Position, time, features and state are compared byte for byte. Without --verify,
-    items that differ or are missing are written, and items that the log does not
-    explain are named.
+    Position, time, features and state are compared byte for byte, and so are the
+    states that the stream is scored from. Without --verify, items that differ or are
+    missing are written, and items that the log does not explain are named.
 
     \b
     Examples
@@ -116,26 +124,48 @@ def online(*, verify: bool, as_json: bool, target: Target) -> None:
     )
     unexplained = sorted(stored.keys() - replayed.keys())
     apart = sorted(e for e, item in scoring.items() if not same_fold(item, replayed))
+    apart += sorted(
+        f"{SCORING}{entity}"
+        for entity in scored_entities(replayed)
+        if f"{SCORING}{entity}" not in scoring
+    )
+    written = 0
     if not verify:
-        _repair(store, stored, [replayed[entity] for entity in differing])
+        written += _repair(store, stored, [replayed[entity] for entity in differing])
+        written += _repair(store, scoring, _scoring_items(apart, scoring, replayed))
     document: dict[str, Any] = {
         "events": sum(outcomes.values()), "outcomes": dict(outcomes),
         "items": len(replayed), "equal": len(replayed) - len(differing),
         "log_digest": digest_of(replayed), "store_digest": digest_of(stored),
         "differing": differing, "unexplained": unexplained,
         "scoring_items": len(scoring), "scoring_differing": apart,
-        "written": 0 if verify else len(differing),
+        "written": written,
     }  # fmt: skip
     emit(document, as_json=as_json, table=pairs(document))
     if verify and (differing or unexplained or apart):
         click.get_current_context().exit(1)
 
 
+def _scoring_items(
+    entities: Iterable[str],
+    scoring: Mapping[str, OnlineItem],
+    replayed: Mapping[str, OnlineItem],
+) -> Iterator[OnlineItem]:
+    """Yield what the stream shall be scored from; when a key alerted last is kept."""
+    for entity in entities:
+        fold = replayed.get(entity.removeprefix(SCORING))
+        if fold is not None:
+            memory = scoring[entity].features if entity in scoring else "{}"
+            yield replace(fold, entity=entity, features=memory)
+
+
 def _repair(
     store: DynamoDBOnlineStore,
     stored: dict[str, OnlineItem],
     items: Iterable[OnlineItem],
-) -> None:
+) -> int:
+    """Write items over those of the store, and return how many."""
+    written = 0
     for item in items:
         version = stored[item.entity].version + 1 if item.entity in stored else 1
         try:
@@ -144,3 +174,5 @@ def _repair(
             raise click.UsageError(
                 f"{error}; data is flowing: rebuild again when it has settled"
             ) from error
+        written += 1
+    return written

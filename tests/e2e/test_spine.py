@@ -135,21 +135,26 @@ def test_the_store_is_repaired_from_the_log(twin: dict[str, Any], home: Path) ->
     path = csv(home, "repair.csv", "2026-01-05 10:00:00,1", "2026-01-05 10:01:00,2")
     ask("send", str(path), *SEND, "sensor_id=repair", cwd=home)
     dynamodb, table = client("dynamodb", twin), twin["outputs"]["OnlineStoreTableName"]
-    item = next(
+    items = [
         i for i in dynamodb.scan(TableName=table)["Items"]
-        if i["entity"]["S"].startswith("sensor_anomaly.")
-        and i["entity"]["S"].endswith("#repair")
-    )  # fmt: skip
-    dynamodb.delete_item(
-        TableName=table, Key={"entity": item["entity"], "part": item["part"]}
-    )
+        if i["entity"]["S"].endswith("#repair")
+    ]  # fmt: skip
+    for item in items:
+        dynamodb.delete_item(
+            TableName=table, Key={"entity": item["entity"], "part": item["part"]}
+        )
 
     broken = ask("rebuild", "online", "--verify", cwd=home, expect=1)
-    ask("rebuild", "online", cwd=home)
+    written = ask("rebuild", "online", cwd=home)["written"]
     mended = ask("rebuild", "online", "--verify", cwd=home)
 
-    assert broken["differing"] == [item["entity"]["S"]]
-    assert mended["differing"] == []
+    folded, scored = sorted(
+        (i["entity"]["S"] for i in items), key=lambda entity: entity.startswith("score")
+    )
+    assert broken["differing"] == [folded]
+    assert broken["scoring_differing"] == [scored]
+    assert written == len(items) == len((folded, scored))
+    assert mended["differing"] == mended["scoring_differing"] == []
     assert mended["log_digest"] == mended["store_digest"]
 
 
