@@ -61,8 +61,9 @@ deploy: layers ## deploy one environment: make deploy ENV=dev
 	npm ci
 	npx cdk deploy "Retrodict-$(ENV)/*"
 
-bench: setup ## what one machine carries: start, latency, throughput, imports
+bench: setup ## what one machine carries: start, latency, throughput, imports, scoring
 	python benchmarks/spine.py
+	python benchmarks/inference.py
 
 clean:
 	rm -rf .venv cdk.out .retrodict node_modules layers/dependencies/*/python
