@@ -3,11 +3,10 @@
 The oracle is a few lines of brute force over the definition, with ``Fraction``.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from math import fsum, isfinite, sqrt
+from math import fsum
 from random import Random
 
 from hypothesis import given, settings
@@ -30,6 +29,7 @@ from retrodict.features import (
 from retrodict.stamps import FUTURE_TOLERANCE_US
 from retrodict.state import Folded, KeyState, Outcome
 
+from tests import exact
 from tests.events import SECOND_US, place, reading
 
 MINUTE = 60
@@ -88,28 +88,6 @@ def arrivals(draw: st.DrawFn) -> list[StampedEvent]:
 # --- the oracle ---------------------------------------------------------------------
 
 
-def exactly(top: Fraction) -> float | None:
-    try:
-        rounded = float(top)
-    except OverflowError:
-        return None
-    return rounded + 0.0 if isfinite(rounded) else None
-
-
-def oracle_mean(values: Sequence[float]) -> float | None:
-    total = exactly(sum(map(Fraction, values), Fraction()))
-    return _finite(total / len(values)) if values and total is not None else None
-
-
-def oracle_std(values: Sequence[float]) -> float | None:
-    n = len(values)
-    if n < 2:
-        return None
-    squares = n * sum((Fraction(v) ** 2 for v in values), Fraction())
-    spread = exactly(squares - sum(map(Fraction, values), Fraction()) ** 2)
-    return None if spread is None else sqrt(spread / (n * (n - 1)))
-
-
 def oracle(known: list[StampedEvent], time_us: int) -> dict[str, float | None]:
     """Compute every feature at `time_us` from the applied events, by definition."""
     ordered = sorted(known, key=lambda e: (e.time_us, e.source, e.id))
@@ -124,24 +102,26 @@ def oracle(known: list[StampedEvent], time_us: int) -> dict[str, float | None]:
     for name, values in (("3", three), ("2m", window)):
         expected |= {
             f"count_{name}": len(values),
-            f"mean_{name}": oracle_mean(values),
-            f"std_{name}": oracle_std(values),
+            f"mean_{name}": exact.mean(values),
+            f"std_{name}": exact.std(values),
             f"min_{name}": min(values, default=None),
             f"max_{name}": max(values, default=None),
             f"last_{name}": values[-1] if values else None,
         }
     finite = [v for _, v in past]
-    expected["change"] = _finite(finite[-1] - finite[-2]) if len(finite) > 1 else None
+    expected["change"] = (
+        exact.finite(finite[-1] - finite[-2]) if len(finite) > 1 else None
+    )
     average = expected["mean_2m"]
-    expected["deviation"] = None if average is None else _finite(finite[-1] - average)
-    top = None if expected["mean_3"] is None else _finite(2 * expected["mean_3"])
-    bottom = None if average is None else _finite(average - 1)
-    expected["ratio"] = _finite(top / bottom) if top is not None and bottom else None
+    expected["deviation"] = (
+        None if average is None else exact.finite(finite[-1] - average)
+    )
+    top = None if expected["mean_3"] is None else exact.finite(2 * expected["mean_3"])
+    bottom = None if average is None else exact.finite(average - 1)
+    expected["ratio"] = (
+        exact.finite(top / bottom) if top is not None and bottom else None
+    )
     return expected
-
-
-def _finite(value: float) -> float | None:
-    return value + 0.0 if isfinite(value) else None
 
 
 def reference(events: list[StampedEvent]) -> list[tuple[Outcome, list[StampedEvent]]]:
@@ -269,7 +249,7 @@ def test_a_state_survives_its_codec_byte_for_byte(events: list[StampedEvent]) ->
 
 @given(st.lists(floats, min_size=1, max_size=30))
 def test_a_sum_is_the_correctly_rounded_exact_sum(values: list[float]) -> None:
-    assert statistics.exact_sum(values) == exactly(
+    assert statistics.exact_sum(values) == exact.rounded(
         sum(map(Fraction, values), Fraction())
     )
     with suppress(OverflowError):
@@ -283,8 +263,8 @@ def test_the_order_of_terms_changes_no_statistic(
     shuffled = values[:]
     random.shuffle(shuffled)
 
-    assert statistics.mean(values) == statistics.mean(shuffled) == oracle_mean(values)
-    assert statistics.std(values) == statistics.std(shuffled) == oracle_std(values)
+    assert statistics.mean(values) == statistics.mean(shuffled) == exact.mean(values)
+    assert statistics.std(values) == statistics.std(shuffled) == exact.std(values)
 
 
 def _in_this_order(events: list[StampedEvent]) -> list[StampedEvent]:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from math import isfinite, sqrt
 from random import Random
 
 from hypothesis import event as note
@@ -30,6 +29,7 @@ from retrodict.stamps import FUTURE_TOLERANCE_US
 from retrodict.state import Folded, KeyState, Outcome
 from retrodict.statistics import Moments
 
+from tests import exact
 from tests.events import NOON_US, SECOND_US, place, reading
 
 MINUTE = 60
@@ -58,9 +58,9 @@ class Usual:
     mean_2 = mean(Probe.value, last(2))
 
 
-@features(Probe, lateness="30d", max_rate="1/h")
+@features(Probe, lateness="100d", max_rate="1/h")
 class Held:
-    """The same, where no event of a month is let go."""
+    """The same, where nothing of what is drawn is let go: at most 91 days."""
 
     usual = same_hour_mean(Probe.value, days=2)
     spread = same_hour_std(Probe.value, days=2)
@@ -113,32 +113,6 @@ def arrivals(draw: st.DrawFn) -> list[StampedEvent]:
 # --- the oracle ---------------------------------------------------------------------
 
 
-def rounded(top: Fraction) -> float | None:
-    try:
-        found = float(top)
-    except OverflowError:
-        return None
-    return found + 0.0 if isfinite(found) else None
-
-
-def oracle_mean(values: Sequence[float]) -> float | None:
-    total = rounded(sum(map(Fraction, values), Fraction()))
-    return None if total is None or not values else rounded_float(total / len(values))
-
-
-def oracle_std(values: Sequence[float]) -> float | None:
-    n = len(values)
-    if n < 2:
-        return None
-    squares = n * sum((Fraction(v) ** 2 for v in values), Fraction())
-    spread = rounded(squares - sum(map(Fraction, values), Fraction()) ** 2)
-    return None if spread is None else sqrt(spread / (n * (n - 1)))
-
-
-def rounded_float(value: float) -> float | None:
-    return value + 0.0 if isfinite(value) else None
-
-
 def oracle(
     applied: Sequence[StampedEvent], now: StampedEvent
 ) -> dict[str, float | None]:
@@ -155,15 +129,15 @@ def oracle(
     three = same_hour("value", 3)
     ordered = sorted(applied, key=lambda e: (e.time_us, e.source, e.id))
     newest = [e for e in ordered if e.time_us <= now.time_us][-1]
-    usual = oracle_mean(same_hour("value", 2))
+    usual = exact.mean(same_hour("value", 2))
     return {
         "usual": usual,
-        "spread": oracle_std(same_hour("value", 2)),
-        "surely": oracle_mean(three) if len(three) >= 4 else None,
-        "other": oracle_mean(same_hour("other", 1)),
+        "spread": exact.std(same_hour("value", 2)),
+        "surely": exact.mean(three) if len(three) >= 4 else None,
+        "other": exact.mean(same_hour("other", 1)),
         "residual": None
         if usual is None
-        else rounded_float(float(newest.data["value"]) - usual),
+        else exact.finite(float(newest.data["value"]) - usual),
     }
 
 
@@ -336,10 +310,10 @@ def test_sums_of_parts_in_any_order_are_the_sums_of_the_whole(
         shuffled = shuffled[cut:]
 
     assert Moments.merge(parts) == whole
-    assert whole.mean() == oracle_mean(values)
+    assert whole.mean() == exact.mean(values)
     assert Fraction(whole.total, 2**whole.scale) == sum(map(Fraction, values))
     if squares:
-        assert whole.std() == oracle_std(values)
+        assert whole.std() == exact.std(values)
 
 
 @settings(max_examples=200, deadline=None)
