@@ -23,7 +23,14 @@ OPERATIONS: Final[Mapping[str, Callable[[Number, Number], Number | None]]] = {
     "-": lambda left, right: left - right,
     "*": lambda left, right: left * right,
     "/": _divide,
+    "<": lambda left, right: int(left < right),
+    "<=": lambda left, right: int(left <= right),
+    ">": lambda left, right: int(left > right),
+    ">=": lambda left, right: int(left >= right),
 }
+
+COMPARISONS: Final = frozenset({"<", "<=", ">", ">="})
+"""Operations whose result is 1 or 0."""
 
 
 def finite(value: Number | None) -> Number | None:
@@ -78,6 +85,18 @@ class Expression:
     def __rtruediv__(self, other: Number) -> "Arithmetic":
         return Arithmetic("/", as_expression(other), self)
 
+    def __lt__(self, other: "Expression | Number") -> "Arithmetic":
+        return Arithmetic("<", self, as_expression(other))
+
+    def __le__(self, other: "Expression | Number") -> "Arithmetic":
+        return Arithmetic("<=", self, as_expression(other))
+
+    def __gt__(self, other: "Expression | Number") -> "Arithmetic":
+        return Arithmetic(">", self, as_expression(other))
+
+    def __ge__(self, other: "Expression | Number") -> "Arithmetic":
+        return Arithmetic(">=", self, as_expression(other))
+
     def __neg__(self) -> "Arithmetic":
         return Arithmetic("-", Constant(0), self)
 
@@ -112,9 +131,10 @@ def _apply(
 
 @dataclass(frozen=True, eq=False)
 class Arithmetic(Expression):
-    """Two expressions joined by ``+``, ``-``, ``*`` or ``/``.
+    """Two expressions joined by ``+``, ``-``, ``*``, ``/`` or a comparison.
 
-    Division by zero is null, as is every result that is not finite.
+    Division by zero is null, as is every result that is not finite. A comparison is 1
+    or 0, and null where a side is.
     """
 
     operator: str

@@ -11,13 +11,23 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from retrodict import statistics
 from retrodict.contracts import Event, FieldRef
 from retrodict.errors import FeatureDefinitionError, PermanentError
-from retrodict.expressions import Constant, Expression, Number, Program, finite
+from retrodict.expressions import (
+    COMPARISONS,
+    OPERATIONS,
+    Arithmetic,
+    Constant,
+    Expression,
+    Number,
+    Program,
+    finite,
+)
 from retrodict.panes import DAY_HOURS, HOUR_US, Panes
 from retrodict.stamps import FUTURE_TOLERANCE_US, duration_us
 from retrodict.statistics import Moments
@@ -149,7 +159,13 @@ STATISTICS: Final[Mapping[str, Callable[[Sequence[float]], Number | None]]] = {
     "min": lambda values: min(values, default=None),
     "max": lambda values: max(values, default=None),
     "last": lambda values: values[-1] if values else None,
+    "sum": lambda values: statistics.exact_sum(values) if values else None,
+    "first": lambda values: values[0] if values else None,
+    "distinct": lambda values: len(set(values)),
 }
+
+LAGGED: Final[Mapping[str, str]] = {"difference": "-", "ratio": "/"}
+"""Statistics of the newest and the oldest value of a window, by operation."""
 
 OF_MOMENTS: Final[Mapping[str, Callable[[Moments], Number | None]]] = {
     "mean": Moments.mean,
@@ -158,6 +174,15 @@ OF_MOMENTS: Final[Mapping[str, Callable[[Moments], Number | None]]] = {
 """Statistics that hours can carry, because their sums can be added exactly."""
 
 NOTHING: Final = Moments(0, 0, 0, 0)
+
+
+UNITS: Final[Mapping[str, str]] = {
+    "count": "{event}",
+    "distinct": "{value}",
+    "share": "1",
+    "rate": "{event}/s",
+}
+"""Units of the statistics that do not have their field's."""
 
 
 class Statistic(Expression):
@@ -173,11 +198,99 @@ class Statistic(Expression):
         self.name = name
         self.field = _numeric(field, name)
         self.window = window
-        self.unit: str | None = "{event}" if name == "count" else self.field.unit
+        self.unit: str | None = UNITS.get(name, self.field.unit)
 
     def describe(self) -> str:
         """Return statistic, field and window as text."""
         return f"{self.name}({self.field.describe()}, {self.window.describe()})"
+
+    def compute(self, values: Sequence[float]) -> Number | None:
+        """Return the statistic of the values in the window, shape (n,)."""
+        return STATISTICS[self.name](values)
+
+
+class Quantile(Statistic):
+    """A quantile of one field over one window; `share` is exact, such as 9/10."""
+
+    def __init__(self, field: object, share: float, window: Window) -> None:
+        super().__init__("quantile", field, window)
+        self.share = Fraction(repr(share))
+
+    def describe(self) -> str:
+        """Return share, field and window as text."""
+        where = f"{self.field.describe()}, {self.window.describe()}"
+        return f"quantile({where}, {self.share})"
+
+    def compute(self, values: Sequence[float]) -> Number | None:
+        """Return the quantile of the values in the window, shape (n,)."""
+        return statistics.quantile(values, self.share)
+
+
+class Share(Statistic):
+    """The share of a window's values that compare with a constant as asked."""
+
+    def __init__(
+        self, field: object, operator: str, bound: Number, window: Window
+    ) -> None:
+        super().__init__("share", field, window)
+        self.operator = operator
+        self.bound = bound
+
+    def describe(self) -> str:
+        """Return condition and window as text."""
+        condition = f"{self.field.describe()} {self.operator} {self.bound!r}"
+        return f"share({condition}, {self.window.describe()})"
+
+    def compute(self, values: Sequence[float]) -> Number | None:
+        """Return how many of the values meet the condition over how many there are."""
+        if not values:
+            return None
+        holds = OPERATIONS[self.operator]
+        return sum(holds(value, self.bound) or 0 for value in values) / len(values)
+
+
+class Rate(Statistic):
+    """Events a second over a stretch of time."""
+
+    def __init__(self, field: object, window: Window) -> None:
+        if not isinstance(window, LastDuration):
+            raise FeatureDefinitionError(
+                f"rate() needs a stretch of time, such as last('10m'); got {window!r}"
+            )
+        super().__init__("rate", field, window)
+        self.seconds = window.width_us / 1_000_000
+
+    def compute(self, values: Sequence[float]) -> Number | None:
+        """Return the number of values over the length of the window."""
+        return len(values) / self.seconds
+
+
+class Elapsed(Expression):
+    """Seconds between the current event and the one before it."""
+
+    unit = "s"
+
+    def describe(self) -> str:
+        """Return what it is as text."""
+        return "elapsed()"
+
+
+class Calendar(Expression):
+    """A part of the current event's time, UTC."""
+
+    PARTS: Final[Mapping[str, Callable[[int], int]]] = {
+        "hour_of_day": lambda time_us: time_us // HOUR_US % DAY_HOURS,
+        # The epoch was a Thursday; Monday is 0.
+        "day_of_week": lambda time_us: (time_us // (DAY_HOURS * HOUR_US) + 3) % 7,
+    }
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+        self.unit = "h" if part == "hour_of_day" else "d"
+
+    def describe(self) -> str:
+        """Return which part as text."""
+        return f"{self.part}()"
 
 
 def _numeric(field: object, use: str) -> FieldRef:
@@ -310,6 +423,151 @@ def last_value(field: object, window: Window) -> Statistic:
     return Statistic("last", field, window)
 
 
+def total(field: object, window: Window) -> Statistic:
+    """Sum `field` over `window`: the exact sum, rounded once; null when empty.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> total(Reading.value, last(3)).describe()
+    'sum(sensor.reading.value, last(3))'
+    """
+    return Statistic("sum", field, window)
+
+
+def first_value(field: object, window: Window) -> Statistic:
+    """Earliest `field` in `window` that is not null; null when empty.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> first_value(Reading.value, last("10m")).describe()
+    'first(sensor.reading.value, last(600000000us))'
+    """
+    return Statistic("first", field, window)
+
+
+def distinct(field: object, window: Window) -> Statistic:
+    """Count the different values of `field` in `window`; 0 when empty.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> distinct(Reading.value, last(24)).unit
+    '{value}'
+    """
+    return Statistic("distinct", field, window)
+
+
+def quantile(field: object, share: float, window: Window) -> Statistic:
+    """Quantile of `field` over `window`: `statistics.quantile`; null when empty.
+
+    Parameters
+    ----------
+    share
+        From 0, the minimum, over 0.5, the median, to 1, the maximum; as written.
+
+    Raises
+    ------
+    FeatureDefinitionError
+        `share` is not between 0 and 1.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> quantile(Reading.value, 0.9, last("10m")).describe()
+    'quantile(sensor.reading.value, last(600000000us), 9/10)'
+    """
+    is_number = isinstance(share, _NUMBERS) and not isinstance(share, bool)
+    if not is_number or not 0 <= share <= 1:
+        raise FeatureDefinitionError(
+            f"expected a share from 0 to 1, such as 0.5 for the median; got {share!r}"
+        )
+    return Quantile(field, share, window)
+
+
+def share(condition: object, window: Window) -> Statistic:
+    """Share of the values in `window` that meet a condition; null when empty.
+
+    Parameters
+    ----------
+    condition
+        A field compared with a number, such as ``Reading.value > 30``.
+
+    Raises
+    ------
+    FeatureDefinitionError
+        `condition` is something else.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> share(Reading.value > 30, last("10m")).describe()
+    'share(sensor.reading.value > 30, last(600000000us))'
+    """
+    if (
+        not isinstance(condition, Arithmetic)
+        or condition.operator not in COMPARISONS
+        or not isinstance(condition.left, FieldRef)
+        or not isinstance(condition.right, Constant)
+    ):
+        raise FeatureDefinitionError(
+            "share() needs a field compared with a number, such as Reading.value > 30; "
+            f"got {condition!r}"
+        )
+    return Share(condition.left, condition.operator, condition.right.value, window)
+
+
+def rate(field: object, window: Window) -> Statistic:
+    """Events a second in `window`, a stretch of time, whose `field` is not null.
+
+    Raises
+    ------
+    FeatureDefinitionError
+        `window` is a number of events.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> rate(Reading.value, last("10m")).unit
+    '{event}/s'
+    """
+    return Rate(field, window)
+
+
+def elapsed() -> Expression:
+    """Seconds since the event before the current one; null for the first.
+
+    Examples
+    --------
+    >>> elapsed().describe()
+    'elapsed()'
+    """
+    return Elapsed()
+
+
+def hour_of_day() -> Expression:
+    """Hour of the current event's time, UTC, 0 to 23.
+
+    Examples
+    --------
+    >>> hour_of_day().describe()
+    'hour_of_day()'
+    """
+    return Calendar("hour_of_day")
+
+
+def day_of_week() -> Expression:
+    """Day of the current event's time, UTC: Monday is 0, Sunday 6.
+
+    Examples
+    --------
+    >>> day_of_week().describe()
+    'day_of_week()'
+    """
+    return Calendar("day_of_week")
+
+
 def difference(field: object, lag: int = 1) -> Statistic:
     """Return the latest `field` minus that of `lag` events before; null when fewer.
 
@@ -322,6 +580,22 @@ def difference(field: object, lag: int = 1) -> Statistic:
     if lag < 1:
         raise FeatureDefinitionError(f"expected a lag of at least 1 event, got {lag}")
     return Statistic("difference", field, LastEvents(lag + 1))
+
+
+def ratio(field: object, lag: int = 1) -> Statistic:
+    """Return the latest `field` over that of `lag` events before; null when fewer.
+
+    Null too where the earlier one is zero.
+
+    Examples
+    --------
+    >>> from pipelines.sensor_anomaly.contract import Reading
+    >>> ratio(Reading.value, lag=24).describe()
+    'ratio(sensor.reading.value, last(25))'
+    """
+    if lag < 1:
+        raise FeatureDefinitionError(f"expected a lag of at least 1 event, got {lag}")
+    return Statistic("ratio", field, LastEvents(lag + 1))
 
 
 class Feature(Expression):
@@ -403,9 +677,9 @@ class FeatureSet:
         self.window_us = max(
             (w.width_us for w in windows if isinstance(w, LastDuration)), default=0
         )
-        self.depth = max(
-            (w.count for w in windows if isinstance(w, LastEvents)), default=1
-        )
+        before = any(isinstance(x, Elapsed) for x in self._program.leaves)
+        counts = [w.count for w in windows if isinstance(w, LastEvents)]
+        self.depth = max([1 + before, *counts])
         self.pane_days = max(
             (w.days for w in windows if isinstance(w, SameHour)), default=0
         )
@@ -417,7 +691,7 @@ class FeatureSet:
                 self.pane_columns[column] = squares or statistic.name == "std"
         self.state_limit_bytes = DYNAMODB_ITEM_BYTES - ITEM_OVERHEAD_BYTES
         self._check_size()
-        self._views: list[_Values | _Hours] = []
+        self._views: list[_View] = []
         self._leaves = [self._plan(leaf) for leaf in self._program.leaves]
         self.digest = hashlib.sha256(self.describe().encode()).hexdigest()
 
@@ -508,7 +782,9 @@ class FeatureSet:
         unknown = [
             leaf
             for leaf in leaves
-            if not isinstance(leaf, Statistic | FieldRef | Constant)
+            if not isinstance(
+                leaf, Statistic | FieldRef | Constant | Elapsed | Calendar
+            )
         ]
         if unknown:
             raise FeatureDefinitionError(
@@ -600,10 +876,31 @@ class _Hours:
         return [value for value in found if value is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """The times of the current event and the one before it, microseconds."""
+
+    def read(
+        self,
+        entries: Sequence[Entry],
+        end: int,
+        time_us: int,  # noqa: ARG002 - views are read alike
+        panes: Panes,  # noqa: ARG002
+    ) -> list[int]:
+        return [entry.time_us for entry in entries[max(0, end - 2) : end]]
+
+
+_View = _Values | _Hours | _Times
+
+
 def _reading(
     leaf: Expression, fields: Sequence[str]
-) -> tuple[_Values | _Hours, Callable[[Any], Number | None]]:
+) -> tuple[_View, Callable[[Any], Number | None]]:
     """Return what of a key's events `leaf` reads, and what it makes of that."""
+    if isinstance(leaf, Elapsed):
+        return _Times(), _elapsed
+    if isinstance(leaf, Calendar):
+        return _Times(), partial(_part, part=Calendar.PARTS[leaf.part])
     if isinstance(leaf, FieldRef):
         return _Values(LastEvents(1), fields.index(leaf.name), nulls=True), _newest
     if not isinstance(leaf, Statistic):
@@ -612,21 +909,36 @@ def _reading(
     if isinstance(window, SameHour):
         squares = leaf.name == "std"
         return _Hours(window, column, squares=squares), OF_MOMENTS[leaf.name]
-    if isinstance(window, LastEvents) and leaf.name == "difference":
+    if isinstance(window, LastEvents) and leaf.name in LAGGED:
         view = _Values(window, column, nulls=True)
-        return view, partial(_difference, events=window.count)
-    return _Values(window, column, nulls=False), STATISTICS[leaf.name]
+        apply = OPERATIONS[LAGGED[leaf.name]]
+        return view, partial(_lagged, events=window.count, apply=apply)
+    return _Values(window, column, nulls=False), leaf.compute
 
 
 def _newest(values: Sequence[float | None]) -> float | None:
     return values[-1] if values else None
 
 
-def _difference(values: Sequence[float | None], events: int) -> float | None:
+def _lagged(
+    values: Sequence[float | None],
+    events: int,
+    apply: Callable[[Number, Number], Number | None],
+) -> Number | None:
     if len(values) < events:
         return None
     newest, oldest = values[-1], values[0]
-    return None if newest is None or oldest is None else newest - oldest
+    return None if newest is None or oldest is None else apply(newest, oldest)
+
+
+def _elapsed(times_us: Sequence[int]) -> float | None:
+    if len(times_us) < 2:  # noqa: PLR2004 - between two events
+        return None
+    return (times_us[1] - times_us[0]) / 1_000_000
+
+
+def _part(times_us: Sequence[int], part: Callable[[int], int]) -> int | None:
+    return part(times_us[-1]) if times_us else None
 
 
 def feature_set(decorated: object) -> FeatureSet:

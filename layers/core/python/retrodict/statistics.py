@@ -12,6 +12,7 @@ References
 """
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from math import frexp, fsum, ldexp, sqrt
 from operator import mul
 from typing import Final, NamedTuple, Self
@@ -121,6 +122,45 @@ def std(values: Sequence[float]) -> float | None:
 def _std(n: int, total: int, squares: int, scale: int) -> float | None:
     spread = _rounded(n * squares - total * total, 2 * scale)
     return None if spread is None else sqrt(spread / (n * (n - 1)))
+
+
+def quantile(values: Sequence[float], share: Fraction) -> float | None:
+    """Return a quantile of `values`, linear between neighbours and rounded once.
+
+    It is the definition 7 of [2]_, computed exactly.
+
+    Parameters
+    ----------
+    values
+        Finite doubles in any order, shape (n,).
+    share
+        How much of the values lies below, from 0 to 1.
+
+    Returns
+    -------
+    float or None
+        In the unit of `values`; null for none.
+
+    References
+    ----------
+    .. [2] R. J. Hyndman, Y. Fan (1996), "Sample Quantiles in Statistical Packages",
+       Am. Stat. 50, 361-365. doi:10.2307/2684934
+
+    Examples
+    --------
+    >>> quantile([4.0, 1.0, 2.0], Fraction(1, 2)), quantile([1.0, 2.0], Fraction(1, 10))
+    (2.0, 1.1)
+    """
+    if not values:
+        return None
+    ordered = sorted(values)
+    place, between = divmod(share * (len(ordered) - 1), 1)
+    low = ordered[int(place)]
+    if not between:
+        return low
+    high = ordered[int(place) + 1]
+    exact = Fraction(low) + (Fraction(high) - Fraction(low)) * between
+    return float(exact)
 
 
 class Moments(NamedTuple):
