@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test format lint types tests synth fix lock contracts layers deploy bench clean
+.PHONY: help setup run test format lint types tests synth fix lock contracts layers deploy bench mutants clean
 SHELL := /bin/bash -o pipefail
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # A Python of 3.11 or newer; `make PYTHON=/path/to/python` chooses another.
@@ -64,6 +64,9 @@ deploy: layers ## deploy one environment: make deploy ENV=dev
 bench: setup ## what one machine carries: start, latency, throughput, imports, scoring
 	python benchmarks/spine.py
 	python benchmarks/inference.py
+
+mutants: setup ## put each known defect into a copy, and see the tests catch it
+	python -m tests.mutants
 
 clean:
 	rm -rf .venv cdk.out .retrodict node_modules layers/dependencies/*/python

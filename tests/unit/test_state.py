@@ -21,7 +21,7 @@ from retrodict.panes import HOUR_US, Pane
 from retrodict.state import KeyState, Outcome, order_of_knowing
 from retrodict.statistics import Moments
 
-from tests.events import NOON_US, place, reading
+from tests.events import NOON_US, SECOND_US, place, reading
 
 
 @features(Reading, lateness="1m", max_rate="1/s")
@@ -97,6 +97,28 @@ def test_a_key_beyond_its_rate_is_turned_away_and_never_truncated() -> None:
     assert len(state.encode()) <= limit
     assert again == state
     assert Outcome.APPLIED not in {one.outcome for one in redelivered}
+
+
+def test_who_was_turned_away_stays_so_when_there_is_room_again() -> None:
+    long = "x" * 200
+    limit = KeyState(SENSOR).definition.state_limit_bytes
+    burst = [
+        reading(1.0, at_s=n / 100, id=f"{n}-{long}", number=n)
+        for n in range(1, limit // 300 + 500)
+    ]
+    full, folded = KeyState(SENSOR).fold(burst)
+    turned_away = next(f.event for f in folded if f.outcome is Outcome.TOO_FAST)
+    horizon_s = SENSOR.kept_us / SECOND_US
+    later = reading(2.0, at_s=horizon_s + 5, id="later", number=len(burst) + 1)
+    roomy, (applied,) = full.fold([later])
+
+    after, (again,) = roomy.fold([turned_away])
+
+    assert applied.outcome is Outcome.APPLIED
+    assert turned_away.time_us > later.time_us - SENSOR.kept_us
+    assert len(roomy.encode()) < len(full.encode()) - 1_000
+    assert again.outcome is Outcome.TOO_FAST
+    assert after == roomy
 
 
 def test_a_state_of_a_newer_codec_is_refused_by_number() -> None:

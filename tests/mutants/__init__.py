@@ -1,0 +1,1 @@
+"""Defects that exactness could have, each of which a test has to catch."""

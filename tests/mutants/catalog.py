@@ -1,0 +1,336 @@
+"""The list: one line of the code that keeps features exact, and what it must not be."""
+
+from dataclasses import dataclass
+from typing import Final
+
+CORE: Final = "layers/core/python/retrodict/"
+ADAPTERS: Final = "layers/adapters/python/retrodict_aws/"
+
+FOLD: Final = (
+    "tests/unit/test_state.py",
+    "tests/unit/test_features.py",
+    "tests/property/test_exact_features.py",
+    "tests/property/test_same_hour.py",
+    "tests/property/test_vocabulary.py",
+)
+HANDLERS: Final = ("tests/unit/test_handlers.py", "tests/contract/test_ports.py")
+SCORING: Final = ("tests/unit/test_scoring.py", "tests/unit/test_score_events.py")
+VALIDATION: Final = (
+    "tests/unit/test_validation.py",
+    "tests/unit/test_bad_inputs.py",
+    "tests/property/test_validation_laws.py",
+)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A defect: in `path`, `line` became `defect`; `tests` must fail."""
+
+    name: str
+    path: str
+    line: str
+    defect: str
+    tests: tuple[str, ...] = FOLD
+
+
+MUTANTS: Final = (
+    Mutant(
+        "no dedupe",
+        f"{CORE}state.py",
+        "if known is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "a conflict is a duplicate",
+        f"{CORE}state.py",
+        "same = known == event.digest",
+        "same = True",
+    ),
+    Mutant(
+        "late events count",
+        f"{CORE}state.py",
+        "        if event.late:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "the horizon is open at the wrong end",
+        f"{CORE}state.py",
+        "if event.time_us <= self._horizon():",
+        "if event.time_us < self._horizon():",
+    ),
+    Mutant(
+        "a judgement of the moment is made again",
+        f"{CORE}state.py",
+        "if event.position <= self.position:",
+        "if False:",
+    ),
+    Mutant(
+        "entries stand in the order of arrival",
+        f"{CORE}state.py",
+        "insort(self.entries, entry)",
+        "self.entries.append(entry)",
+    ),
+    Mutant(
+        "identities are forgotten at once",
+        f"{CORE}state.py",
+        "self.digests[event.source, event.id] = event.digest",
+        "pass",
+    ),
+    Mutant(
+        "what last(n) reads is dropped",
+        f"{CORE}state.py",
+        "drop = behind - self.definition.depth",
+        "drop = behind",
+    ),
+    Mutant(
+        "one event too many is kept",
+        f"{CORE}state.py",
+        "del self.entries[:drop]",
+        "del self.entries[: drop - 1]",
+    ),
+    Mutant(
+        "features are those of the newest event, not of this one",
+        f"{CORE}state.py",
+        "return self.definition.at(self.entries, entry.time_us, self.panes)",
+        "return self.definition.at(self.entries, None, self.panes)",
+    ),
+    Mutant(
+        "features are served where the window is gone",
+        f"{CORE}state.py",
+        "if entry.time_us < newest - (",
+        "if entry.time_us < newest - 10**18 - (",
+    ),
+    Mutant(
+        "sealed hours are kept for ever",
+        f"{CORE}state.py",
+        "        self._forget_panes()\n        return self.panes.kept()",
+        "        return self.panes.kept()",
+    ),
+    Mutant(
+        "a state grows beyond its item",
+        f"{CORE}state.py",
+        "return self.panes.size_bytes() <= room_bytes",
+        "return True",
+    ),
+    Mutant(
+        "order of delivery instead of position",
+        f"{CORE}state.py",
+        "key=lambda e: e.position)",
+        "key=lambda e: 0)",
+        (*FOLD, "tests/unit/test_handlers.py"),
+    ),
+    Mutant(
+        "a stretch of time is closed at the wrong end",
+        f"{CORE}features.py",
+        "return bisect_right(entries, time_us - self.width_us, 0, end, key=_time)",
+        "return bisect_left(entries, time_us - self.width_us, 0, end, key=_time)",
+    ),
+    Mutant(
+        "last(n) has one event more",
+        f"{CORE}features.py",
+        "return max(0, end - self.count)",
+        "return max(0, end - self.count - 1)",
+    ),
+    Mutant(
+        "the future is looked at",
+        f"{CORE}features.py",
+        "end = bisect_right(entries, time_us, key=_time)",
+        "end = len(entries)",
+    ),
+    Mutant(
+        "the day itself is usual",
+        f"{CORE}features.py",
+        "return range(hour - DAY_HOURS * self.days, hour, DAY_HOURS)",
+        "return range(hour - DAY_HOURS * self.days, hour + 1, DAY_HOURS)",
+    ),
+    Mutant(
+        "held events of an hour are left out",
+        f"{CORE}features.py",
+        "if end and entries[0].time_us <",
+        "if False and entries[0].time_us <",
+    ),
+    Mutant(
+        "at_least is more than",
+        f"{CORE}features.py",
+        "< self.window.at_least",
+        "<= self.window.at_least",
+    ),
+    Mutant(
+        "nulls take part",
+        f"{CORE}features.py",
+        "if self.nulls or None not in found:",
+        "if True:",
+    ),
+    Mutant(
+        "a lag that is not there counts from the first",
+        f"{CORE}features.py",
+        "    if len(values) < events:\n        return None\n",
+        "",
+    ),
+    Mutant(
+        "time since the event before reads one too far",
+        f"{CORE}features.py",
+        "entries[max(0, end - 2) : end]",
+        "entries[max(0, end - 3) : end]",
+    ),
+    Mutant(
+        "two meanings share a digest",
+        f"{CORE}features.py",
+        'return f"last({self.width_us}us)"',
+        'return "last(duration)"',
+    ),
+    Mutant(
+        "a running sum",
+        f"{CORE}statistics.py",
+        "return finite(fsum(values))",
+        "return finite(float(sum(values)))",
+    ),
+    Mutant(
+        "an average of shares",
+        f"{CORE}statistics.py",
+        "return None if total is None else finite(total / len(values))",
+        "return finite(fsum(value / len(values) for value in values))",
+    ),
+    Mutant(
+        "the textbook variance in doubles",
+        f"{CORE}statistics.py",
+        "return _std(len(values), sum(integers), "
+        "sum(map(mul, integers, integers)), scale)",
+        "m = fsum(values) / len(values)\n"
+        "    return sqrt(fsum((v - m) ** 2 for v in values) / (len(values) - 1))",
+    ),
+    Mutant(
+        "sums have more than one form",
+        f"{CORE}statistics.py",
+        "spare = min(scale, _zeros(total))",
+        "spare = 0",
+    ),
+    Mutant(
+        "a quantile is rounded twice",
+        f"{CORE}statistics.py",
+        "return float(exact)",
+        "return low + (high - low) * float(between)",
+    ),
+    Mutant(
+        "sealed hours lose what was there",
+        f"{CORE}panes.py",
+        "Moments.merge((before, found)) if before else found",
+        "found",
+    ),
+    Mutant(
+        "what was read before a change is served after it",
+        f"{CORE}panes.py",
+        "        self._over.clear()\n",
+        "",
+    ),
+    Mutant(
+        "the codec loses the squares",
+        f"{CORE}codec.py",
+        "has_squares = reader.varint(), reader.varint()",
+        "has_squares = reader.varint(), reader.varint() * 0",
+    ),
+    Mutant(
+        "null and zero have the same bytes",
+        f"{CORE}codec.py",
+        "nulls = sum(1 << i for i, value in enumerate(entry.values) if value is None)",
+        "nulls = 0",
+    ),
+    Mutant(
+        "minus zero is another zero",
+        f"{CORE}expressions.py",
+        "return value + 0.0 if math.isfinite(value) else None",
+        "return value if math.isfinite(value) else None",
+    ),
+    Mutant(
+        "redelivery writes again",
+        f"{CORE}online.py",
+        "if after == before:",
+        "if False:",
+        HANDLERS,
+    ),
+    Mutant(
+        "a lost race is folded on the old state",
+        f"{CORE}online.py",
+        "        if attempt:\n            item = store.load",
+        "        if False:\n            item = store.load",
+        HANDLERS,
+    ),
+    Mutant(
+        "the batch goes on behind what failed",
+        f"{CORE}online.py",
+        "done.unfinished = min((w.sequence_number for w in rest), key=int)",
+        "done.unfinished = max((w.sequence_number for w in rest), key=int)",
+        HANDLERS,
+    ),
+    Mutant(
+        "no version check",
+        f"{ADAPTERS}dynamodb_online_store.py",
+        '"ConditionExpression": "version = :before"',
+        '"ConditionExpression": "attribute_exists(entity) OR version = :before"',
+        HANDLERS,
+    ),
+    Mutant(
+        "the first write overwrites",
+        f"{ADAPTERS}dynamodb_online_store.py",
+        '{"ConditionExpression": "attribute_not_exists(entity)"}',
+        '{"ConditionExpression": "attribute_not_exists(nothing)"}',
+        HANDLERS,
+    ),
+    Mutant(
+        "a partial failure of a put is taken for success",
+        f"{ADAPTERS}kinesis_event_stream.py",
+        'if not answer["FailedRecordCount"]:',
+        "if True:",
+        HANDLERS,
+    ),
+    Mutant(
+        "two records of a key travel in one call",
+        f"{ADAPTERS}kinesis_event_stream.py",
+        "for wave in zip_longest(*queues):",
+        "for wave in [[entry for queue in queues for entry in queue]]:",
+        HANDLERS,
+    ),
+    Mutant(
+        "the log is overwritten",
+        f"{ADAPTERS}s3_event_log.py",
+        '                IfNoneMatch="*",\n',
+        "",
+        HANDLERS,
+    ),
+    Mutant(
+        "another segment under a used name is accepted",
+        f"{ADAPTERS}s3_event_log.py",
+        'if head["Metadata"].get(ROWS_DIGEST) != digest:',
+        "if False:",
+        HANDLERS,
+    ),
+    Mutant(
+        "the stream scores what was not applied",
+        f"{CORE}scoring.py",
+        "if folded.outcome is not Outcome.APPLIED:",
+        "if False:",
+        SCORING,
+    ),
+    Mutant(
+        "every alert is an onset",
+        f"{CORE}scoring.py",
+        "is_onset = last_us is None or event.time_us - last_us > gap_us",
+        "is_onset = True",
+        SCORING,
+    ),
+    Mutant(
+        "an import was seen when it arrived",
+        f"{CORE}validation.py",
+        "if envelope.import_id is None:",
+        "if True:",
+        VALIDATION,
+    ),
+    Mutant(
+        "the future is accepted",
+        f"{CORE}validation.py",
+        "    ahead_us = envelope.time_us - observed_at_us\n"
+        "    if ahead_us > FUTURE_TOLERANCE_US:",
+        "    ahead_us = envelope.time_us - observed_at_us\n    if False:",
+        VALIDATION,
+    ),
+)
