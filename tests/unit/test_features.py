@@ -1,5 +1,7 @@
 """A feature set says what it means, once, and refuses what it cannot keep."""
 
+from dataclasses import replace
+
 import pytest
 from pipelines.sensor_anomaly.contract import Reading
 from retrodict.contracts import Event, Key, field
@@ -13,6 +15,7 @@ from retrodict.features import (
     last,
     last_value,
     mean,
+    quantile,
     same_hour_mean,
     same_hour_std,
     std,
@@ -273,3 +276,43 @@ def test_a_statistic_that_many_features_read_is_computed_once() -> None:
         "last(sensor.reading.value, last(3))",
         "mean(sensor.reading.value, last(3))",
     ]
+
+
+class Partly(Event, type="test.partly", version=1):
+    """An event whose number may be missing."""
+
+    name: Key[str] = field(pattern=r"[a-z]+")
+    amount: float | None = field(default=None)
+
+
+def test_a_missing_number_takes_no_part_but_in_the_current_value() -> None:
+    partly = feature_set(
+        features(Partly, max_rate="1/s")(
+            type(
+                "Partly",
+                (),
+                {
+                    "count": count(Partly.amount, last(4)),
+                    "mean": mean(Partly.amount, last("10m")),
+                    "median": quantile(Partly.amount, 0.5, last(4)),
+                    "latest": last_value(Partly.amount, last(4)),
+                    "current": Partly.amount * 1,  # type: ignore[operator]
+                    "change": difference(Partly.amount),
+                },
+            )
+        )
+    )
+    events = [
+        replace(reading(0.0, at_s=n, id=str(n), number=n), data={"amount": amount})
+        for n, amount in enumerate([1.0, None, 4.0, None], start=1)
+    ]
+
+    state, folded = KeyState(partly).fold(events, emit=True)
+
+    assert state.features == {
+        "count": 2, "mean": 2.5, "median": 2.5, "latest": 4.0, "current": None,
+        "change": None,
+    }  # fmt: skip
+    assert folded[2].features is not None
+    assert folded[2].features["current"] == 4.0
+    assert folded[2].features["change"] is None
