@@ -27,7 +27,12 @@ from retrodict.ports import IngestStream, LifecycleStore
 from retrodict.stamps import from_datetime
 from retrodict.watching import age_request, drift_record, is_current
 from retrodict_aws.clients import client
-from retrodict_aws.cloudwatch_drift import CloudWatchDrift, DriftAlarm, alarm_of
+from retrodict_aws.cloudwatch_drift import (
+    CloudWatchDrift,
+    DriftAlarm,
+    NoMeasurementError,
+    alarm_of,
+)
 from retrodict_aws.dynamodb_lifecycle_store import DynamoDBLifecycleStore
 from retrodict_aws.kinesis_event_stream import KinesisIngestStream
 
@@ -58,18 +63,26 @@ def ask_again(
 ) -> None:
     """Put an event for what still rings and is still so, and for old champions.
 
-    One alarm a pipeline is enough to ask. One whose newest measurement is under the
-    threshold, or older than the champion, rings of the past only.
+    One alarm a pipeline is enough to ask. One that is not measured any more, or whose
+    newest measurement is under the threshold or older than the champion, rings of the
+    past only.
     """
-    ringing = {alarm.dimensions["pipeline"]: alarm for alarm in drift.ringing()}
+    ringing = list(drift.ringing())
     for name, pipeline in load_pipelines().items():
         if pipeline.model is None:
             continue
         lifecycle = replay(store.read(name))
-        if name in ringing:
-            about = drift.about(ringing[name], now_us)
+        for alarm in ringing:
+            if alarm.dimensions["pipeline"] != name:
+                continue
+            try:
+                about = drift.about(alarm, now_us)
+            except NoMeasurementError as error:
+                logger.info("an alarm is not measured", extra={"cause": str(error)})
+                continue
             if is_current(about, lifecycle):
-                stream.put([drift_record(name, ringing[name].name, now_us, about)])
+                stream.put([drift_record(name, alarm.name, now_us, about)])
+                break
         request = age_request(name, lifecycle, pipeline.model, now_us)
         stream.put([request] if request else [])
 

@@ -21,6 +21,10 @@ _ABOUT: Final = {
 _BACK: Final = timedelta(days=2)
 
 
+class NoMeasurementError(StoreUnavailableError):
+    """An alarm's metric has no data point near enough; one may still come."""
+
+
 @dataclass(frozen=True, slots=True)
 class DriftAlarm:
     """An alarm on a drift metric.
@@ -85,8 +89,10 @@ class CloudWatchDrift:
 
         Raises
         ------
+        NoMeasurementError
+            CloudWatch holds none of the two days before.
         StoreUnavailableError
-            CloudWatch refused, or holds no measurement.
+            CloudWatch refused.
         """
         if alarm.metric == SHARE:
             time_us, share = self._newest(alarm, SHARE, until_us)
@@ -125,7 +131,7 @@ class CloudWatchDrift:
                 f"metric {metric!r} cannot be read: {error_code(error)}"
             ) from error
         if not points:
-            raise StoreUnavailableError(
+            raise NoMeasurementError(
                 f"metric {metric!r} of alarm {alarm.name!r} has no data point yet"
             )
         newest = max(points, key=lambda point: point["Timestamp"])
