@@ -113,8 +113,8 @@ class World:
             name = f"type={event.type}/arrived={day.isoformat()}/1"
             self.log.segments.setdefault(name, []).append(event)
 
-    def keys(self) -> list[str]:
-        """Return what the bucket holds."""
+    def kept(self) -> list[str]:
+        """Return the keys that the bucket holds."""
         found = self.s3.list_objects_v2(Bucket="models").get("Contents", [])
         return [one["Key"] for one in found]
 
@@ -496,12 +496,12 @@ def test_a_build_that_is_retried_keeps_and_records_the_same_once(
 ) -> None:
     world.archive(*series())
     first = build(handler, world)
-    kept, recorded = world.keys(), world.recorded()
+    kept, recorded = world.kept(), world.recorded()
     late = replace(series()[-1], id="later", observed_at_us=LAST_US + 1)
     world.archive(replace(late, position=place(HOURS + 1)))
 
     assert build(handler, world) == first
-    assert world.keys() == kept
+    assert world.kept() == kept
     assert world.recorded() == recorded
     assert len(kept) == 4
 
@@ -533,7 +533,7 @@ def test_rows_that_cannot_carry_a_model_are_refused_once_and_nothing_is_kept(
     assert (kind, data["gate"], data["reason"]) == (
         "training_set_refused", "min_rows", first["reason"],
     )  # fmt: skip
-    assert world.keys() == []
+    assert world.kept() == []
 
 
 @of("build_training_set")
@@ -600,7 +600,7 @@ def judged(
 
 
 def artifact_keys(world: World) -> list[str]:
-    return [key for key in world.keys() if key.startswith("artifacts/")]
+    return [key for key in world.kept() if key.startswith("artifacts/")]
 
 
 @of("judge_candidate")
@@ -627,11 +627,11 @@ def test_a_verdict_that_is_asked_for_again_is_the_same_and_recorded_once(
 ) -> None:
     world.promote(fitted(seed=2))
     first = judged(handler, world, fitted())
-    recorded, kept = world.recorded(), world.keys()
+    recorded, kept = world.recorded(), world.kept()
 
     assert judged(handler, world, fitted()) == first
     assert world.recorded() == recorded
-    assert world.keys() == kept
+    assert world.kept() == kept
 
 
 @of("judge_candidate")
@@ -679,7 +679,7 @@ def test_a_champion_that_cannot_read_the_rows_is_named_and_not_compared(
 @pytest.mark.parametrize(
     ("make", "error", "reason"),
     [
-        (lambda: artifact(), ArtifactRefusedError, "fitted on"),
+        (artifact, ArtifactRefusedError, "fitted on"),
         (lambda: fitted(run_id="run-other"), ArtifactRefusedError, "is of run-other"),
         (lambda: fitted(definition="0" * 64), IncompatibleArtifactError, "definition"),
         (lambda: fitted(pipeline="other"), IncompatibleArtifactError, "belongs to"),

@@ -17,6 +17,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Final, Self
 
 from retrodict.errors import PermanentError
@@ -336,20 +337,38 @@ class Profile:
             It is no profile.
         """
         try:
-            return cls(
-                {
-                    name: Reference(
-                        edges=tuple(map(float, r["edges"])),
-                        counts=tuple(map(int, r["counts"])),
-                        quantiles=tuple(map(float, r["quantiles"])),
-                        std=float(r["std"]),
-                        thresholds={s: float(r["thresholds"][s]) for s in DEFAULTS},
-                    )
-                    for name, r in document.items()
-                }
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return cls({name: _reference(name, r) for name, r in document.items()})
+        except (
+            KeyError, TypeError, ValueError, AttributeError, OverflowError,
+        ) as error:  # fmt: skip
             raise ProfileFormatError(f"not a reference profile: {error!r}") from error
+
+
+def _reference(name: str, document: Mapping[str, Any]) -> Reference:
+    """Return the reference of one column, if a window can be measured by it."""
+    thresholds = document["thresholds"]
+    found = Reference(
+        edges=tuple(map(float, document["edges"])),
+        counts=tuple(map(index, document["counts"])),
+        quantiles=tuple(map(float, document["quantiles"])),
+        std=float(document["std"]),
+        thresholds={s: float(thresholds[s]) for s in DEFAULTS},
+    )
+    units = (found.std, *found.thresholds.values())
+    if not all(map(math.isfinite, (*found.edges, *found.quantiles, *units))):
+        raise ValueError(f"column {name!r} has a number that is not finite")
+    if list(found.edges) != sorted(set(found.edges)) or not found.quantiles:
+        raise ValueError(f"column {name!r} has no ascending edges, or no quantiles")
+    if len(found.counts) != len(found.edges) + 1:
+        raise ValueError(
+            f"column {name!r} has {len(found.counts)} counts on "
+            f"{len(found.edges)} edges"
+        )
+    if min(found.counts) < 0 or not any(found.counts):
+        raise ValueError(f"column {name!r} has a count under 0, or no rows")
+    if min(units) <= 0:
+        raise ValueError(f"column {name!r} has a deviation or threshold of 0 or less")
+    return found
 
 
 def _windows(times_us: Sequence[int], monitor: Monitor) -> list[list[int]]:
