@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from retrodict.envelope import StampedEvent
 from retrodict.stamps import position
+from retrodict.windows import identity_of
 
 SECOND_US = 1_000_000
 NOON_US = 1_767_614_400 * SECOND_US
@@ -47,3 +48,8 @@ def reading(  # noqa: PLR0913 - one argument a stamp
         causation_id=None,
         correlation_id=None,
     )
+
+
+def order_of(event: StampedEvent) -> tuple[int, int]:
+    """Return what events of a key are ordered by: time, then identity."""
+    return event.time_us, identity_of(event.source, event.id)

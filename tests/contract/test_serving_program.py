@@ -38,12 +38,12 @@ from retrodict.errors import (
 )
 from retrodict.explanation import explain
 from retrodict.features import features as feature_set
-from retrodict.features import last, mean
 from retrodict.online import plan, project
 from retrodict.pipeline import Pipeline, load_catalog
 from retrodict.ports import KeyedBatch, OnlineItem, OnlineStore
 from retrodict.stamps import from_text, position
 from retrodict.validation import Accepted, Arrival, validate
+from retrodict.vocabulary import last, mean
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 
 from tests.artifacts import ANOMALOUS, LIMIT, NAMES, ORDINARY, PIPELINE, artifact

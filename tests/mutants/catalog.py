@@ -43,8 +43,8 @@ MUTANTS: Final = (
     Mutant(
         "a conflict is a duplicate",
         f"{CORE}state.py",
-        "same = known == event.digest",
-        "same = True",
+        "Outcome.DUPLICATE if known == entry else Outcome.CONFLICTING",
+        "Outcome.DUPLICATE",
     ),
     Mutant(
         "late events count",
@@ -73,14 +73,14 @@ MUTANTS: Final = (
     Mutant(
         "identities are forgotten at once",
         f"{CORE}state.py",
-        "self.digests[event.source, event.id] = event.digest",
+        "self.known[entry.identity] = entry",
         "pass",
     ),
     Mutant(
         "what last(n) reads is dropped",
         f"{CORE}state.py",
-        "drop = behind - self.definition.depth",
-        "drop = behind",
+        "return max(0, behind - self.definition.depth)",
+        "return behind",
     ),
     Mutant(
         "one event too many is kept",
@@ -97,8 +97,8 @@ MUTANTS: Final = (
     Mutant(
         "features are served where the window is gone",
         f"{CORE}state.py",
-        "if entry.time_us < newest - (",
-        "if entry.time_us < newest - 10**18 - (",
+        "if entry.time_us < newest - self.definition.reach_us:",
+        "if False:",
     ),
     Mutant(
         "sealed hours are kept for ever",
@@ -109,7 +109,7 @@ MUTANTS: Final = (
     Mutant(
         "a state grows beyond its item",
         f"{CORE}state.py",
-        "return self.panes.size_bytes() <= room_bytes",
+        "return self.panes.size_with(dropped) <= room_bytes",
         "return True",
     ),
     Mutant(
@@ -121,13 +121,13 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a stretch of time is closed at the wrong end",
-        f"{CORE}features.py",
+        f"{CORE}windows.py",
         "return bisect_right(entries, time_us - self.width_us, 0, end, key=_time)",
         "return bisect_left(entries, time_us - self.width_us, 0, end, key=_time)",
     ),
     Mutant(
         "last(n) has one event more",
-        f"{CORE}features.py",
+        f"{CORE}windows.py",
         "return max(0, end - self.count)",
         "return max(0, end - self.count - 1)",
     ),
@@ -139,45 +139,82 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the day itself is usual",
-        f"{CORE}features.py",
-        "return range(hour - DAY_HOURS * self.days, hour, DAY_HOURS)",
-        "return range(hour - DAY_HOURS * self.days, hour + 1, DAY_HOURS)",
+        f"{CORE}windows.py",
+        "return range(hour - self.period_hours * self.count, hour, self.period_hours)",
+        "return range(hour - self.period_hours * self.count, hour + 1, "
+        "self.period_hours)",
     ),
     Mutant(
         "held events of an hour are left out",
-        f"{CORE}features.py",
+        f"{CORE}views.py",
         "if end and entries[0].time_us <",
         "if False and entries[0].time_us <",
     ),
     Mutant(
         "at_least is more than",
-        f"{CORE}features.py",
+        f"{CORE}views.py",
         "< self.window.at_least",
         "<= self.window.at_least",
     ),
     Mutant(
         "nulls take part",
-        f"{CORE}features.py",
+        f"{CORE}views.py",
         "if self.nulls or None not in found:",
         "if True:",
     ),
     Mutant(
         "a lag that is not there counts from the first",
-        f"{CORE}features.py",
+        f"{CORE}views.py",
         "    if len(values) < events:\n        return None\n",
         "",
     ),
     Mutant(
         "time since the event before reads one too far",
-        f"{CORE}features.py",
+        f"{CORE}views.py",
         "entries[max(0, end - 2) : end]",
         "entries[max(0, end - 3) : end]",
     ),
     Mutant(
         "two meanings share a digest",
-        f"{CORE}features.py",
+        f"{CORE}windows.py",
         'return f"last({self.width_us}us)"',
         'return "last(duration)"',
+    ),
+    Mutant(
+        "panes begin a pane too early",
+        f"{CORE}windows.py",
+        "return range(newest - self.count + 1, newest + 1)",
+        "return range(newest - self.count, newest + 1)",
+    ),
+    Mutant(
+        "what is sealed is not read with what is held",
+        f"{CORE}views.py",
+        "return Summary.merge(parts) if len(parts) > 1 else parts[0]",
+        "return parts[-1]",
+    ),
+    Mutant(
+        "the last of a pane is its first",
+        f"{CORE}panes.py",
+        "known[-1].last,",
+        "known[0].last,",
+    ),
+    Mutant(
+        "weights do not halve",
+        f"{CORE}decay.py",
+        "return found >> halves",
+        "return found",
+    ),
+    Mutant(
+        "the unseen is the first",
+        f"{CORE}leaves.py",
+        "float(len(self.values)))",
+        "0.0)",
+    ),
+    Mutant(
+        "a full state never has room again",
+        f"{CORE}state.py",
+        "room_bytes += len(dropped) * self.entry_bytes",
+        "room_bytes += 0",
     ),
     Mutant(
         "a running sum",
@@ -214,26 +251,26 @@ MUTANTS: Final = (
     Mutant(
         "sealed hours lose what was there",
         f"{CORE}panes.py",
-        "Moments.merge((before, found)) if before else found",
-        "found",
+        "kept[index] = Summary.merge((before, found)) if before else found",
+        "kept[index] = found",
     ),
     Mutant(
         "what was read before a change is served after it",
         f"{CORE}panes.py",
-        "        self._over.clear()\n",
+        "            self._join(grid, index, found)\n",
         "",
     ),
     Mutant(
         "the codec loses the squares",
         f"{CORE}codec.py",
-        "has_squares = reader.varint(), reader.varint()",
-        "has_squares = reader.varint(), reader.varint() * 0",
+        "squares = reader.sum() if flags & _SQUARES else None",
+        "squares = (reader.sum(), None)[1] if flags & _SQUARES else None",
     ),
     Mutant(
         "null and zero have the same bytes",
         f"{CORE}codec.py",
-        "nulls = sum(1 << i for i, value in enumerate(entry.values) if value is None)",
-        "nulls = 0",
+        "return [None if bits >> n & 1 else next(rest) for n in range(count)]",
+        "return [0.0 if bits >> n & 1 else next(rest) for n in range(count)]",
     ),
     Mutant(
         "minus zero is another zero",

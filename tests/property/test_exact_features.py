@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from pipelines.sensor_anomaly.contract import Reading
 from retrodict import statistics
 from retrodict.envelope import StampedEvent
-from retrodict.features import (
+from retrodict.features import feature_set, features
+from retrodict.stamps import FUTURE_TOLERANCE_US
+from retrodict.state import Folded, KeyState, Outcome
+from retrodict.vocabulary import (
     count,
     difference,
-    feature_set,
-    features,
     last,
     last_value,
     maximum,
@@ -26,11 +27,9 @@ from retrodict.features import (
     minimum,
     std,
 )
-from retrodict.stamps import FUTURE_TOLERANCE_US
-from retrodict.state import Folded, KeyState, Outcome
 
 from tests import exact
-from tests.events import SECOND_US, place, reading
+from tests.events import SECOND_US, order_of, place, reading
 
 MINUTE = 60
 
@@ -90,7 +89,7 @@ def arrivals(draw: st.DrawFn) -> list[StampedEvent]:
 
 def oracle(known: list[StampedEvent], time_us: int) -> dict[str, float | None]:
     """Compute every feature at `time_us` from the applied events, by definition."""
-    ordered = sorted(known, key=lambda e: (e.time_us, e.source, e.id))
+    ordered = sorted(known, key=order_of)
     past = [
         (e.time_us, float(e.data["value"]) + 0.0)
         for e in ordered
@@ -133,7 +132,7 @@ def reference(events: list[StampedEvent]) -> list[tuple[Outcome, list[StampedEve
         horizon = max((e.time_us for e in applied), default=-(10**18)) - kept_us
         visible = [e for e in applied if e.time_us > horizon] + sorted(
             (e for e in applied if e.time_us <= horizon),
-            key=lambda e: (e.time_us, e.source, e.id),
+            key=order_of,
         )[-3:]
         same = [e for e in visible if (e.source, e.id) == (event.source, event.id)]
         if same:

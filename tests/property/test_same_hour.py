@@ -16,21 +16,15 @@ from hypothesis import strategies as st
 from retrodict import codec
 from retrodict.contracts import Event, Key, field
 from retrodict.envelope import StampedEvent
-from retrodict.features import (
-    feature_set,
-    features,
-    last,
-    mean,
-    same_hour_mean,
-    same_hour_std,
-)
-from retrodict.panes import DAY_HOURS, HOUR_US
+from retrodict.features import feature_set, features
 from retrodict.stamps import FUTURE_TOLERANCE_US
 from retrodict.state import Folded, KeyState, Outcome
 from retrodict.statistics import Moments
+from retrodict.vocabulary import DAY_HOURS, last, mean, same_hour_mean, same_hour_std
+from retrodict.windows import HOUR_US
 
 from tests import exact
-from tests.events import NOON_US, SECOND_US, place, reading
+from tests.events import NOON_US, SECOND_US, order_of, place, reading
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -127,7 +121,7 @@ def oracle(
         ]
 
     three = same_hour("value", 3)
-    ordered = sorted(applied, key=lambda e: (e.time_us, e.source, e.id))
+    ordered = sorted(applied, key=order_of)
     newest = [e for e in ordered if e.time_us <= now.time_us][-1]
     usual = exact.mean(same_hour("value", 2))
     return {
@@ -149,7 +143,7 @@ def reference(
     history = []
     for event in events:
         newest = max((e.time_us for e in applied), default=-(10**18))
-        ordered = sorted(applied, key=lambda e: (e.time_us, e.source, e.id))
+        ordered = sorted(applied, key=order_of)
         behind = [e for e in ordered if e.time_us <= newest - KEPT_US]
         held = behind[-DEPTH:] + ordered[len(behind) :]
         same = [e for e in held if (e.source, e.id) == (event.source, event.id)]
@@ -257,21 +251,22 @@ def test_an_event_is_either_held_or_summed_and_never_both(
 ) -> None:
     state, _ = KeyState(USUAL).fold(events)
     applied = reference(events)[-1][1] if events else []
-    oldest = USUAL.oldest_hour(state.time_us) if state.time_us is not None else 0
-
-    kept = {pane.hour for pane in state.panes}
-    held = {(entry.source, entry.id, entry.time_us) for entry in state.entries}
-    summed = [e for e in applied if (e.source, e.id, e.time_us) not in held]
+    newest = (state.time_us or 0) - SERVED_US
+    held = {(entry.time_us, entry.identity) for entry in state.entries}
+    summed = [e for e in applied if order_of(e) not in held]
     assert len(held) == len(state.entries)
-    assert all(hour >= oldest for hour in kept)
     for name in ("value", "other"):
         column = USUAL.fields.index(name)
+        days = {"value": 3, "other": 1}[name]
+        oldest = newest // HOUR_US - DAY_HOURS * days
         hours = Counter(
             e.time_us // HOUR_US for e in summed if e.data[name] is not None
         )
-        assert {p.hour: p.moments.n for p in state.panes if p.column == column} == {
-            hour: n for hour, n in hours.items() if hour >= oldest
-        }
+        assert {
+            p.ordinal: p.summary.moments.n
+            for p in state.panes
+            if p.grid.column == column
+        } == {hour: n for hour, n in hours.items() if hour >= oldest}
 
 
 @settings(max_examples=200, deadline=None)

@@ -16,13 +16,12 @@ from pipelines.sensor_anomaly.contract import Reading
 from retrodict import statistics
 from retrodict.envelope import StampedEvent
 from retrodict.errors import FeatureDefinitionError
-from retrodict.features import (
-    FeatureSet,
+from retrodict.features import FeatureSet, feature_set, features
+from retrodict.state import KeyState, Outcome
+from retrodict.vocabulary import (
     day_of_week,
     distinct,
     elapsed,
-    feature_set,
-    features,
     first_value,
     hour_of_day,
     last,
@@ -32,10 +31,9 @@ from retrodict.features import (
     share,
     total,
 )
-from retrodict.state import KeyState, Outcome
 
 from tests import exact
-from tests.events import SECOND_US, reading
+from tests.events import SECOND_US, order_of, reading
 
 MINUTES = 5
 
@@ -94,7 +92,7 @@ def interpolated(values: Sequence[float], percent: int) -> float | None:
 
 
 def oracle(known: Sequence[StampedEvent], time_us: int) -> dict[str, float | None]:
-    ordered = sorted(known, key=lambda e: (e.time_us, e.source, e.id))
+    ordered = sorted(known, key=order_of)
     past = [e for e in ordered if e.time_us <= time_us]
     numbers = [float(e.data["value"]) + 0.0 for e in past]
     two_minutes = [

@@ -27,8 +27,9 @@ from retrodict.errors import (
     PermanentError,
     WrongDigestError,
 )
-from retrodict.features import features, last, mean
+from retrodict.features import features
 from retrodict.pipeline import Pipeline
+from retrodict.vocabulary import last, mean
 
 from tests.artifacts import ANOMALOUS, LIMIT, NAMES, ORDINARY, PIPELINE, artifact
 

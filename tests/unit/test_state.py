@@ -8,18 +8,12 @@ from pipelines.sensor_anomaly.contract import Reading
 from retrodict import codec
 from retrodict.envelope import StampedEvent
 from retrodict.errors import StateFormatError
-from retrodict.features import (
-    FeatureSet,
-    feature_set,
-    features,
-    last,
-    mean,
-    same_hour_mean,
-    same_hour_std,
-)
-from retrodict.panes import HOUR_US, Pane
+from retrodict.features import FeatureSet, feature_set, features
+from retrodict.panes import Grid, Pane, Summary
 from retrodict.state import KeyState, Outcome, order_of_knowing
 from retrodict.statistics import Moments
+from retrodict.vocabulary import last, mean, same_hour_mean, same_hour_std
+from retrodict.windows import HOUR_US
 
 from tests.events import NOON_US, SECOND_US, place, reading
 
@@ -84,10 +78,9 @@ def test_what_last_n_still_needs_outlives_the_horizon() -> None:
 def test_a_key_beyond_its_rate_is_turned_away_and_never_truncated() -> None:
     small = KeyState(SENSOR).definition
     limit = small.state_limit_bytes
-    long = "x" * 200
-    number = limit // (len(long) + 100) + 300
+    most = limit // codec.entry_bytes(1)
     events = [
-        reading(1.0, at_s=n / 100, id=f"{n}-{long}", number=n) for n in range(1, number)
+        reading(1.0, at_s=n / 100, id=str(n), number=n) for n in range(1, most + 9)
     ]
 
     state, folded = KeyState(SENSOR).fold(events)
@@ -100,11 +93,9 @@ def test_a_key_beyond_its_rate_is_turned_away_and_never_truncated() -> None:
 
 
 def test_who_was_turned_away_stays_so_when_there_is_room_again() -> None:
-    long = "x" * 200
-    limit = KeyState(SENSOR).definition.state_limit_bytes
+    most = SENSOR.state_limit_bytes // codec.entry_bytes(1)
     burst = [
-        reading(1.0, at_s=n / 100, id=f"{n}-{long}", number=n)
-        for n in range(1, limit // 300 + 500)
+        reading(1.0, at_s=n / 100, id=str(n), number=n) for n in range(1, most + 9)
     ]
     full, folded = KeyState(SENSOR).fold(burst)
     turned_away = next(f.event for f in folded if f.outcome is Outcome.TOO_FAST)
@@ -131,7 +122,7 @@ def test_a_state_of_a_newer_codec_is_refused_by_number() -> None:
 
 def test_a_state_of_an_older_codec_is_to_be_rebuilt() -> None:
     blob = bytearray(KeyState(SENSOR).fold([reading(1.0)])[0].encode())
-    blob[2] = 1
+    blob[2] = codec.VERSION - 1
 
     with pytest.raises(StateFormatError, match="rebuild the online store"):
         KeyState.decode(SENSOR, bytes(blob))
@@ -169,6 +160,7 @@ class Spread:
     spread = same_hour_std(Reading.value, days=7)
 
 
+HOURS = Grid(HOUR_US, 0)
 USUAL, SPREAD = feature_set(Usual), feature_set(Spread)
 
 
@@ -186,12 +178,13 @@ def test_an_event_behind_the_horizon_becomes_part_of_its_hour() -> None:
 
     noon = NOON_US // HOUR_US
     assert [entry.values[0] for entry in state.entries] == [5.0, 8.0]
-    assert state.panes == (Pane(0, noon, Moments(3, 13, None, 1)),)
+    assert state.panes == (Pane(HOURS, noon, Summary(Moments(3, 13, None, 1))),)
 
 
 def test_squares_are_kept_only_where_a_spread_reads_them() -> None:
-    assert hourly([1.5, 2.0, 3.0, 5.0, 8.0], SPREAD).panes[0].moments == Moments(
-        3, 13, 61, 1
+    assert hourly([1.5, 2.0, 3.0, 5.0, 8.0], SPREAD).panes[0].summary == (
+        Moments(3, 13, 61, 1),
+        None,
     )
 
 
@@ -199,7 +192,7 @@ def test_hours_that_nothing_reads_any_more_are_forgotten() -> None:
     state = hourly([float(n) for n in range(3 * 24 * 5)])
 
     newest = (state.time_us or 0) // HOUR_US
-    assert [p.hour for p in state.panes] == list(range(newest - 2 * 24, newest + 1))
+    assert [p.ordinal for p in state.panes] == list(range(newest - 2 * 24, newest + 1))
 
 
 @pytest.mark.parametrize("definition", [USUAL, SPREAD], ids=["sum", "squares"])
@@ -207,7 +200,7 @@ def test_states_with_hours_survive_their_codec(definition: FeatureSet) -> None:
     state = hourly([20.1 + n / 7 for n in range(200)], definition)
 
     assert KeyState.decode(definition, state.encode()) == state
-    assert state.encode()[2] == 2
+    assert state.encode()[2] == codec.VERSION
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -225,18 +218,17 @@ def test_bytes_behind_a_state_are_refused() -> None:
 
 def test_sums_of_the_widest_doubles_never_outgrow_the_item() -> None:
     wide = [1.7e308, -1.7e308, 5e-324, 1.1e-300]
-    long = "x" * 240
 
     def event(number: int, at_s: float) -> StampedEvent:
         value = wide[number % len(wide)]
-        return reading(value, at_s=at_s, id=f"{number}-{long}", number=number)
+        return reading(value, at_s=at_s, id=str(number), number=number)
 
     days = [event(n, n * 900) for n in range(1, 4 * 24 * 8)]
     state, _ = KeyState(SPREAD).fold(days)
     limit = SPREAD.state_limit_bytes
     burst = [
         event(number, len(days) * 900 + number / 100)
-        for number in range(len(days) + 1, len(days) + limit // 200)
+        for number in range(len(days) + 1, len(days) + limit // 29)
     ]
     whole, folded = state.fold(burst)
     parts, _ = state.fold(burst[:700])

@@ -1,4 +1,4 @@
-"""State codec v2: the events a key still needs, as canonical bytes.
+"""State codec v3: the events a key still needs, as canonical bytes.
 
 Equal states have equal bytes and different states different ones, so a rebuild can
 be compared with the online store byte for byte. There is no compression: its output
@@ -7,29 +7,53 @@ would depend on the library's version.
 Layout, all integers LEB128 varints unless said otherwise::
 
     "RS" version:1 definition:32 position:text columns entries
-    sources: count, then each as text
-    entry:   time delta (first: zigzag absolute, microseconds), source index,
-             id:text, digest:32, null bits, present values as little-endian doubles
-    panes:   number of columns, then each as column, whether squares are kept, count,
-             and the panes by hour
-    pane:    hour delta (first: zigzag absolute), n, scale, sum, perhaps sum of squares
-    sum:     length in bytes, then two's complement, little-endian, the shortest
+    times:      unit (0 microseconds, 1 milliseconds, 2 seconds), the first as zigzag
+                microseconds, then the steps in units
+    identities: 8 bytes each, little-endian
+    checks:     2 bytes each, little-endian
+    column:     number of nulls; if any, one bit an entry, little-endian; the values
+                that are present as little-endian doubles
+    panes:      number of grids, then each as length in microseconds, column, flags
+                (1 squares, 2 bounds), count, and the panes by time
+    pane:       step of the index (first: zigzag absolute), n, scale, sum, perhaps sum
+                of squares, perhaps bounds as four doubles
+    sum:        length in bytes, then two's complement, little-endian, the shortest
 """
 
 import struct
 from collections.abc import Sequence
+from itertools import groupby, pairwise
 from typing import Final
 
 from retrodict.errors import StateFormatError
-from retrodict.features import Entry
-from retrodict.panes import Pane
+from retrodict.panes import Bounds, Grid, Pane, Summary
 from retrodict.statistics import Moments
+from retrodict.windows import Entry
 
 MAGIC: Final = b"RS"
-VERSION: Final = 2
-_DOUBLE: Final = struct.Struct("<d")
+VERSION: Final = 3
+
+HEAD_BYTES: Final = 512
+"""What a state without entries and panes takes at most."""
+
+_UNITS_US: Final = (1, 1_000, 1_000_000)
+_BOUNDS: Final = struct.Struct("<4d")
 _DIGEST_BYTES: Final = 32
 _CONTINUE: Final = 0x80
+_SQUARES: Final = 1
+_HAS_BOUNDS: Final = 2
+_STAMP_BYTES: Final = 10 + 8 + 2 + 1
+
+
+def entry_bytes(width: int) -> int:
+    """Return what one entry of `width` columns takes at most.
+
+    Examples
+    --------
+    >>> entry_bytes(1)
+    29
+    """
+    return _STAMP_BYTES + 8 * width
 
 
 def _varint(number: int, out: bytearray) -> None:
@@ -37,12 +61,6 @@ def _varint(number: int, out: bytearray) -> None:
         out.append(number & 0x7F | _CONTINUE)
         number >>= 7
     out.append(number)
-
-
-def _text(text: str, out: bytearray) -> None:
-    raw = text.encode()
-    _varint(len(raw), out)
-    out += raw
 
 
 def _zigzag(number: int, out: bytearray) -> None:
@@ -75,65 +93,74 @@ def encode(
     entries
         Applied events in order, shape (n,).
     panes
-        Sealed hours in order, shape (m,).
+        Sealed panes in order, shape (m,).
 
     Examples
     --------
-    >>> blob = encode("00" * 32, "p", 1, [Entry(5, "s", "1", "ab" * 32, (2.5,))])
-    >>> decode(blob, "00" * 32)[1][0].values
-    (2.5,)
+    >>> blob = encode("00" * 32, "p", 1, [Entry(5, 1, 2, (2.5,))])
+    >>> decode(blob, "00" * 32)[1]
+    [Entry(time_us=5, identity=1, check=2, values=(2.5,))]
     """
     out = bytearray(MAGIC)
     out.append(VERSION)
     out += bytes.fromhex(definition)
-    _text(position, out)
-    sources = sorted({entry.source for entry in entries})
-    index = {source: place for place, source in enumerate(sources)}
+    raw = position.encode()
+    _varint(len(raw), out)
+    out += raw
     _varint(width, out)
     _varint(len(entries), out)
-    _varint(len(sources), out)
-    for source in sources:
-        _text(source, out)
-    time_us = 0
-    for place, entry in enumerate(entries):
-        if place:
-            _varint(entry.time_us - time_us, out)
-        else:
-            _zigzag(entry.time_us, out)
-        time_us = entry.time_us
-        _varint(index[entry.source], out)
-        _text(entry.id, out)
-        out += bytes.fromhex(entry.digest)
-        nulls = sum(1 << i for i, value in enumerate(entry.values) if value is None)
-        _varint(nulls, out)
-        for value in entry.values:
-            if value is not None:
-                out += _DOUBLE.pack(value)
+    if entries:
+        _encode_entries(entries, width, out)
     _encode_panes(panes, out)
     return bytes(out)
 
 
+def _encode_entries(entries: Sequence[Entry], width: int, out: bytearray) -> None:
+    times, identities, checks, values = zip(*entries, strict=True)
+    steps = [after - before for before, after in pairwise(times)]
+    unit = 2
+    while any(step % _UNITS_US[unit] for step in steps):
+        unit -= 1
+    _varint(unit, out)
+    _zigzag(times[0], out)
+    for step in steps:
+        _varint(step // _UNITS_US[unit], out)
+    out += struct.pack(f"<{len(entries)}Q", *identities)
+    out += struct.pack(f"<{len(entries)}H", *checks)
+    for column in zip(*values, strict=True) if width else ():
+        present = [value for value in column if value is not None]
+        nulls = len(column) - len(present)
+        _varint(nulls, out)
+        if nulls:
+            bits = sum(1 << n for n, value in enumerate(column) if value is None)
+            out += bits.to_bytes(-(-len(column) // 8), "little")
+        out += struct.pack(f"<{len(present)}d", *present)
+
+
 def _encode_panes(panes: Sequence[Pane], out: bytearray) -> None:
-    columns: dict[int, list[Pane]] = {}
-    for pane in panes:
-        columns.setdefault(pane.column, []).append(pane)
-    _varint(len(columns), out)
-    for column, several in columns.items():
-        _varint(column, out)
-        _varint(several[0].moments.squares is not None, out)
+    grids = [(g, list(found)) for g, found in groupby(panes, key=lambda p: p.grid)]
+    _varint(len(grids), out)
+    for grid, several in grids:
+        first = several[0].summary
+        has_squares, has_bounds = first.moments.squares is not None, bool(first.bounds)
+        _varint(grid.every_us, out)
+        _varint(grid.column, out)
+        _varint(_SQUARES * has_squares + _HAS_BOUNDS * has_bounds, out)
         _varint(len(several), out)
         before: int | None = None
-        for _, hour, (n, total, squares, scale) in several:
+        for _, index, (moments, bounds) in several:
             if before is None:
-                _zigzag(hour, out)
+                _zigzag(index, out)
             else:
-                _varint(hour - before, out)
-            before = hour
-            _varint(n, out)
-            _varint(scale, out)
-            _sum(total, out)
-            if squares is not None:
-                _sum(squares, out)
+                _varint(index - before, out)
+            before = index
+            _varint(moments.n, out)
+            _varint(moments.scale, out)
+            _sum(moments.total, out)
+            if moments.squares is not None:
+                _sum(moments.squares, out)
+            if bounds is not None:
+                out += _BOUNDS.pack(*bounds)
 
 
 class _Reader:
@@ -165,9 +192,6 @@ class _Reader:
         self.at += count
         return taken
 
-    def text(self) -> str:
-        return self.take(self.varint()).decode()
-
 
 def decode(blob: bytes, definition: str) -> tuple[str, list[Entry], list[Pane]]:
     """Return the applied position, the entries and the panes of a state.
@@ -175,7 +199,7 @@ def decode(blob: bytes, definition: str) -> tuple[str, list[Entry], list[Pane]]:
     Raises
     ------
     StateFormatError
-        The bytes are cut short, of a newer version, or of another definition.
+        The bytes are cut short, of another version, or of another definition.
     """
     if blob[:2] != MAGIC or len(blob) < len(MAGIC) + 1 + _DIGEST_BYTES:
         raise StateFormatError(f"expected a state, got bytes {blob[:8]!r}")
@@ -197,7 +221,8 @@ def decode(blob: bytes, definition: str) -> tuple[str, list[Entry], list[Pane]]:
                 f"the state belongs to feature definition {found[:12]}, not to "
                 f"{definition[:12]}: rebuild the online store from the log"
             )
-        position, entries = reader.text(), _entries(reader)
+        position = reader.take(reader.varint()).decode()
+        entries = _entries(reader)
         panes = _panes(reader)
     except (IndexError, UnicodeDecodeError) as error:
         raise StateFormatError(
@@ -211,29 +236,46 @@ def decode(blob: bytes, definition: str) -> tuple[str, list[Entry], list[Pane]]:
 def _panes(reader: _Reader) -> list[Pane]:
     panes: list[Pane] = []
     for _ in range(reader.varint()):
-        column, has_squares = reader.varint(), reader.varint()
-        hour = 0
+        grid, flags = Grid(reader.varint(), reader.varint()), reader.varint()
+        index = 0
         for place in range(reader.varint()):
-            hour = hour + reader.varint() if place else reader.zigzag()
+            index = index + reader.varint() if place else reader.zigzag()
             n, scale, total = reader.varint(), reader.varint(), reader.sum()
-            squares = reader.sum() if has_squares else None
-            panes.append(Pane(column, hour, Moments(n, total, squares, scale)))
+            squares = reader.sum() if flags & _SQUARES else None
+            bounds = None
+            if flags & _HAS_BOUNDS:
+                bounds = Bounds(*_BOUNDS.unpack(reader.take(_BOUNDS.size)))
+            moments = Moments(n, total, squares, scale)
+            panes.append(Pane(grid, index, Summary(moments, bounds)))
     return panes
 
 
 def _entries(reader: _Reader) -> list[Entry]:
     width, count = reader.varint(), reader.varint()
-    sources = [reader.text() for _ in range(reader.varint())]
-    entries: list[Entry] = []
-    time_us = 0
-    for place in range(count):
-        time_us = time_us + reader.varint() if place else reader.zigzag()
-        source, identifier = sources[reader.varint()], reader.text()
-        digest = reader.take(_DIGEST_BYTES).hex()
-        nulls = reader.varint()
-        values = tuple(
-            None if nulls >> i & 1 else _DOUBLE.unpack(reader.take(8))[0]
-            for i in range(width)
-        )
-        entries.append(Entry(time_us, source, identifier, digest, values))
-    return entries
+    if not count:
+        return []
+    unit = reader.varint()
+    if unit >= len(_UNITS_US):
+        raise IndexError
+    unit_us, time_us = _UNITS_US[unit], reader.zigzag()
+    times = [time_us]
+    for _ in range(count - 1):
+        time_us += reader.varint() * unit_us
+        times.append(time_us)
+    identities = struct.unpack(f"<{count}Q", reader.take(8 * count))
+    checks = struct.unpack(f"<{count}H", reader.take(2 * count))
+    columns = [_column(reader, count) for _ in range(width)]
+    values = zip(*columns, strict=True) if width else ((),) * count
+    return list(map(Entry, times, identities, checks, values))
+
+
+def _column(reader: _Reader, count: int) -> list[float | None]:
+    nulls = reader.varint()
+    bits = int.from_bytes(reader.take(-(-count // 8)), "little") if nulls else 0
+    if nulls > count or bits.bit_count() != nulls:
+        raise IndexError
+    present = struct.unpack(f"<{count - nulls}d", reader.take(8 * (count - nulls)))
+    if not nulls:
+        return list(present)
+    rest = iter(present)
+    return [None if bits >> n & 1 else next(rest) for n in range(count)]

@@ -18,6 +18,7 @@ from retrodict.features import FeatureSet
 from retrodict.online import features_json
 from retrodict.pipeline import Pipeline
 from retrodict.state import KeyState, Outcome, order_of_knowing
+from retrodict.windows import identity_of
 
 STREAM = "stream"
 
@@ -124,8 +125,8 @@ def _as_served(
             f"{prediction.data['position']!r}, but the log holds no applied event of "
             f"{prediction.key!r} up to there: has everything been archived?"
         )
-    held = {(entry.source, entry.id) for entry in state.entries}
-    seen = [f.event for f in applied if (f.event.source, f.event.id) in held]
+    held = {entry.identity for entry in state.entries}
+    seen = [f.event for f in applied if identity_of(f.event.source, f.event.id) in held]
     if prediction.data["mode"] != STREAM:
         return seen, state.features
     last = newest[0]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from retrodict.errors import FeatureDefinitionError
+
 Number = float | int
 Lookup = Callable[["Expression"], Number | None]
 
@@ -31,6 +33,10 @@ OPERATIONS: Final[Mapping[str, Callable[[Number, Number], Number | None]]] = {
 
 COMPARISONS: Final = frozenset({"<", "<=", ">", ">="})
 """Operations whose result is 1 or 0."""
+
+
+_MIRRORED: Final[Mapping[str, str]] = {">": "<", ">=": "<="}
+_COMMUTATIVE: Final = frozenset({"+", "*"})
 
 
 def finite(value: Number | None) -> Number | None:
@@ -151,13 +157,54 @@ class Arithmetic(Expression):
         return (self.left, self.right)
 
     def describe(self) -> str:
-        """Return the formula, fully parenthesised."""
-        return f"({self.left.describe()} {self.operator} {self.right.describe()})"
+        """Return the formula, fully parenthesised, in the one form of its meaning.
+
+        ``a > b`` is written ``b < a``; the sides of ``+`` and ``*``, which may change
+        places without changing a bit, stand in alphabetical order.
+        """
+        left, right, operator = self.left, self.right, self.operator
+        if operator in _MIRRORED:
+            left, right, operator = right, left, _MIRRORED[operator]
+        sides = [_side(side, operator) for side in (left, right)]
+        if operator in _COMMUTATIVE:
+            sides.sort()
+        return f"({sides[0]} {operator} {sides[1]})"
+
+
+def _side(expression: Expression, operator: str) -> str:
+    """Return one side of a formula; whether 30 is written 30.0 changes no order."""
+    if operator in COMPARISONS and isinstance(expression, Constant):
+        return bound_text(expression.value)
+    return expression.describe()
+
+
+def bound_text(value: Number) -> str:
+    """Return the one text of a number that is only compared with: 30, not 30.0.
+
+    Examples
+    --------
+    >>> bound_text(30.0), bound_text(30), bound_text(0.5)
+    ('30', '30', '0.5')
+    """
+    return repr(int(value) if value == int(value) else value)
 
 
 def as_expression(value: Expression | Number) -> Expression:
-    """Return `value` as an expression; a plain number becomes a constant."""
-    return value if isinstance(value, Expression) else Constant(value)
+    """Return `value` as an expression; a plain number becomes a constant.
+
+    Raises
+    ------
+    FeatureDefinitionError
+        It is neither an expression nor a finite number.
+    """
+    if isinstance(value, Expression):
+        return value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise FeatureDefinitionError(
+            f"expected a feature, a field or a finite number, got {value!r}"
+        )
+    return Constant(value)
 
 
 class Program:

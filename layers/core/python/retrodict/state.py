@@ -15,8 +15,9 @@ from typing import Self
 from retrodict import codec
 from retrodict.envelope import StampedEvent
 from retrodict.expressions import Number
-from retrodict.features import Entry, FeatureSet
+from retrodict.features import FeatureSet
 from retrodict.panes import Pane, Panes
+from retrodict.windows import Entry, check_of, identity_of
 
 
 class Outcome(StrEnum):
@@ -55,10 +56,9 @@ class KeyState:
     position
         Position of the last event that was applied; empty for none.
     entries
-        Applied events in the order (time, source, id), shape (n,).
+        Applied events in the order (time, identity), shape (n,).
     panes
-        What is kept of the events before them, by hour and field, in order, shape
-        (m,).
+        What is kept of the events before them, by grid and time, shape (m,).
     """
 
     definition: FeatureSet
@@ -85,7 +85,7 @@ class KeyState:
         return codec.encode(
             self.definition.digest,
             self.position,
-            len(self.definition.fields),
+            len(self.definition.columns),
             self.entries,
             self.panes,
         )
@@ -98,7 +98,7 @@ class KeyState:
     @property
     def features(self) -> dict[str, Number | None]:
         """Every feature as of the newest applied event."""
-        panes = Panes(self.panes, self.definition.pane_columns)
+        panes = Panes(self.panes, self.definition.grids)
         return self.definition.at(self.entries, panes=panes)
 
     def fold(
@@ -133,19 +133,22 @@ class _Fold:
         self.definition = state.definition
         self.position = state.position
         self.entries: list[Entry] = list(state.entries)
-        self.digests = {(e.source, e.id): e.digest for e in self.entries}
-        self.panes = Panes(state.panes, state.definition.pane_columns)
-        self.size_bytes = sum(map(_entry_bytes, self.entries))
+        self.known = {entry.identity: entry for entry in self.entries}
+        self.panes = Panes(state.panes, state.definition.grids)
+        self.entry_bytes = codec.entry_bytes(len(state.definition.columns))
 
     def apply(self, event: StampedEvent, *, emit: bool) -> Folded:
-        values = self.definition.values_of(event.data)
-        entry = Entry(event.time_us, event.source, event.id, event.digest, values)
+        entry = Entry(
+            event.time_us,
+            identity_of(event.source, event.id),
+            check_of(event.digest),
+            self.definition.values_of(event.data),
+        )
         outcome = self._judge(event, entry)
         if outcome is not Outcome.APPLIED:
             return Folded(event, outcome)
         insort(self.entries, entry)
-        self.digests[event.source, event.id] = event.digest
-        self.size_bytes += _entry_bytes(entry)
+        self.known[entry.identity] = entry
         self.position = max(self.position, event.position)
         self._forget()
         return Folded(event, outcome, self._served(entry) if emit else None)
@@ -156,10 +159,9 @@ class _Fold:
         return self.panes.kept()
 
     def _judge(self, event: StampedEvent, entry: Entry) -> Outcome:
-        known = self.digests.get((event.source, event.id))
+        known = self.known.get(entry.identity)
         if known is not None:
-            same = known == event.digest
-            return Outcome.DUPLICATE if same else Outcome.CONFLICTING
+            return Outcome.DUPLICATE if known == entry else Outcome.CONFLICTING
         if event.late:
             return Outcome.LATE
         if event.time_us <= self._horizon():
@@ -168,15 +170,26 @@ class _Fold:
             # A key arrives in order of position, so this one was judged before, and
             # of all that is not applied only this judgement depends on the moment.
             return Outcome.TOO_FAST
-        return Outcome.APPLIED if self._fits(entry) else Outcome.TOO_FAST
+        return Outcome.APPLIED if self._fits(event.time_us) else Outcome.TOO_FAST
 
-    def _fits(self, entry: Entry) -> bool:
-        room_bytes = self.definition.state_limit_bytes
-        room_bytes -= self.size_bytes + _entry_bytes(entry)
+    def _fits(self, time_us: int) -> bool:
+        """Return whether the state has room for one more event, at `time_us`."""
+        room_bytes = self.definition.state_limit_bytes - codec.HEAD_BYTES
+        room_bytes -= (len(self.entries) + 1) * self.entry_bytes
         if self.panes.most_bytes <= room_bytes:
             return True
         self._forget_panes()
-        return self.panes.size_bytes() <= room_bytes
+        if self.panes.size_bytes() <= room_bytes:
+            return True
+        dropped = self.entries[: self._droppable(time_us)]
+        room_bytes += len(dropped) * self.entry_bytes
+        return self.panes.size_with(dropped) <= room_bytes
+
+    def _droppable(self, newest_us: int) -> int:
+        """Return how many entries nothing reads once `newest_us` is the newest time."""
+        horizon_us = newest_us - self.definition.kept_us
+        behind = bisect_right(self.entries, horizon_us, key=_time)
+        return max(0, behind - self.definition.depth)
 
     def _horizon(self) -> int:
         if not self.entries:
@@ -185,42 +198,30 @@ class _Fold:
 
     def _forget(self) -> None:
         """Drop what lies behind the horizon, but for what last(n) still reads."""
-        behind = bisect_right(self.entries, self._horizon(), key=_time)
-        drop = behind - self.definition.depth
-        if drop > 0:
-            sealing, is_new_hour = bool(self.definition.pane_columns), False
+        drop = self._droppable(self.entries[-1].time_us)
+        if drop:
+            sealing, is_new_pane = bool(self.definition.grids), False
             for entry in self.entries[:drop]:
-                del self.digests[entry.source, entry.id]
-                self.size_bytes -= _entry_bytes(entry)
+                del self.known[entry.identity]
                 if sealing:  # nothing can join an event that is held no more
-                    is_new_hour |= self.panes.seal(entry)
+                    is_new_pane |= self.panes.seal(entry)
             del self.entries[:drop]
-            if is_new_hour:
+            if is_new_pane:
                 self._forget_panes()
 
     def _forget_panes(self) -> None:
         if self.entries:
-            newest_us = self.entries[-1].time_us
-            self.panes.forget(self.definition.oldest_hour(newest_us))
+            self.panes.forget(self.entries[-1].time_us, self.definition.reach_us)
 
     def _served(self, entry: Entry) -> dict[str, Number | None] | None:
         newest = self.entries[-1].time_us
-        if entry.time_us < newest - (
-            self.definition.kept_us - self.definition.window_us
-        ):
+        if entry.time_us < newest - self.definition.reach_us:
             return None
         return self.definition.at(self.entries, entry.time_us, self.panes)
 
 
 def _time(entry: Entry) -> int:
     return entry.time_us
-
-
-def _entry_bytes(entry: Entry) -> int:
-    """Return an upper bound of what `entry` adds to the encoded state, bytes."""
-    stamps, a_source_of_its_own = 24, len(entry.source.encode()) + 4
-    values = 8 * len(entry.values) + 10
-    return stamps + a_source_of_its_own + len(entry.id.encode()) + 34 + values
 
 
 def order_of_knowing(events: Sequence[StampedEvent]) -> list[StampedEvent]:

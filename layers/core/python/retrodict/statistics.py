@@ -62,10 +62,7 @@ def exact_sum(values: Sequence[float]) -> float | None:
 
 def _rounded(top: int, scale: int) -> float | None:
     """Return ``top / 2**scale``, rounded once."""
-    try:
-        return finite(top / (1 << scale))
-    except OverflowError:
-        return None
+    return _over(top, 1 << scale)
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -163,6 +160,80 @@ def quantile(values: Sequence[float], share: Fraction) -> float | None:
     return float(exact)
 
 
+def weighted_mean(values: Sequence[float], weights: Sequence[int]) -> float | None:
+    """Return the exact weighted sum over the sum of the weights, rounded once.
+
+    Parameters
+    ----------
+    values
+        Finite doubles, shape (n,).
+    weights
+        Of any scale, not negative, shape (n,).
+
+    Returns
+    -------
+    float or None
+        In the unit of `values`; null where nothing has a weight.
+
+    Examples
+    --------
+    >>> weighted_mean([1.0, 4.0], [1, 2]), weighted_mean([1.0], [0])
+    (3.0, None)
+    """
+    whole = sum(weights)
+    if not whole:
+        return None
+    integers, scale = _scaled(values)
+    return _over(sum(map(mul, integers, weights)), whole << scale)
+
+
+def weighted_std(values: Sequence[float], weights: Sequence[int]) -> float | None:
+    """Return the weighted sample standard deviation, free of bias.
+
+    The exact ``W * sum(w * x**2) - sum(w * x)**2`` over ``W**2 - sum(w**2)``, with
+    ``W = sum(w)``, is rounded once and its square root taken. With equal weights it is
+    the variance over n - 1 [3]_.
+
+    Parameters
+    ----------
+    values
+        Finite doubles, shape (n,).
+    weights
+        Of any scale, not negative, shape (n,).
+
+    Returns
+    -------
+    float or None
+        In the unit of `values`; null where fewer than two have a weight.
+
+    References
+    ----------
+    .. [3] pandas, ``DataFrame.ewm(times=...).std(bias=False)``.
+
+    Examples
+    --------
+    >>> weighted_std([2.0, 4.0], [5, 5]), weighted_std([3.0], [1])
+    (1.4142135623730951, None)
+    """
+    whole = sum(weights)
+    parts = whole * whole - sum(map(mul, weights, weights))
+    if not parts:
+        return None
+    integers, scale = _scaled(values)
+    products = list(map(mul, integers, weights))
+    spread = whole * sum(map(mul, integers, products)) - sum(products) ** 2
+    variance = _over(spread, parts << 2 * scale)
+    return None if variance is None else sqrt(variance)
+
+
+def _over(top: int, bottom: int) -> float | None:
+    """Return ``top / bottom``, rounded once."""
+    try:
+        return finite(top / bottom)
+    except OverflowError:
+        return None
+
+
 class Moments(NamedTuple):
     """Exact sums of some values, in their one normal form: equal sums, equal moments.
 
@@ -216,6 +287,10 @@ class Moments(NamedTuple):
                 break
             squares += part.squares << 2 * (scale - part.scale)
         return cls(sum(part.n for part in parts), *_least(total, squares, scale))
+
+    def sum(self) -> float | None:
+        """Return what `exact_sum` returns for the values; null for none."""
+        return _rounded(self.total, self.scale) if self.n else None
 
     def mean(self) -> float | None:
         """Return what `mean` returns for the values; null for none."""

@@ -1,9 +1,9 @@
 """What the anomaly model sees of a sensor."""
 
-from retrodict.features import (
+from retrodict.features import features
+from retrodict.vocabulary import (
     count,
     difference,
-    features,
     last,
     last_value,
     maximum,
