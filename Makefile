@@ -13,12 +13,13 @@ help: ## this list
 
 setup: .venv/.installed ## a virtual environment with everything, locked and hashed
 
-.venv/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml
+.venv/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml layers/core/kernel/fold.c infra/build_kernel.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with make PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv .venv
 	@command -v uv >/dev/null || pip install -q --require-hashes -r requirements-bootstrap.lock
 	VIRTUAL_ENV=$(CURDIR)/.venv uv pip sync -q --compile-bytecode --require-hashes requirements.lock
 	VIRTUAL_ENV=$(CURDIR)/.venv uv pip install -q --no-deps --no-build-isolation -e .
+	python -m infra.build_kernel
 	@touch $@
 
 run: setup ## the whole loop on this machine: out/run/report.html and summary.json
@@ -55,6 +56,7 @@ contracts: setup ## publish the pipelines' contracts under events/
 	python -m cli.publish
 
 layers: setup ## the layers' third-party packages, for Lambda; no Docker
+	python -m infra.build_kernel --lambda
 	python -m infra.build_layers
 
 deploy: layers ## deploy one environment: make deploy ENV=dev

@@ -24,7 +24,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from retrodict.pipeline import load_pipelines
 from retrodict.ports import EventLog, LifecycleStore
 from retrodict.rollout import run_name
-from retrodict.training_run import build_set, hyperparameters, record_built
+from retrodict.training_build import build_set
+from retrodict.training_run import hyperparameters, record_built
 from retrodict.training_set import Refusal
 from retrodict_aws.clients import client
 from retrodict_aws.dynamodb_lifecycle_store import DynamoDBLifecycleStore

@@ -15,6 +15,7 @@ from retrodict.model import Gates
 from retrodict.pipeline import Pipeline
 from retrodict.stamps import duration_us
 from retrodict.system_events import LabelGiven, PredictionMade
+from retrodict.training_build import build
 from retrodict.training_set import (
     ASSUMED,
     INJECTED,
@@ -23,7 +24,6 @@ from retrodict.training_set import (
     Refusal,
     Row,
     TrainingSet,
-    build,
     gate,
     join_labels,
 )

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from retrodict.envelope import StampedEvent
 from retrodict.stamps import duration_us
 from retrodict.system_events import LabelGiven, PredictionMade
+from retrodict.training_build import build
 from retrodict.training_set import (
     ASSUMED,
     LABEL,
     Refusal,
     TrainingSet,
-    build,
     gate,
     join_labels,
 )

@@ -215,6 +215,12 @@ class Program:
     leaves
         The distinct expressions that are neither arithmetic nor literal, whose numbers
         `run` needs, shape (n,).
+    constants
+        The distinct literals; their places come after those of the leaves.
+    steps
+        Operator and the places of both sides; each result has the next place.
+    names
+        Place of every named expression.
 
     Examples
     --------
@@ -234,18 +240,18 @@ class Program:
             e for e in distinct.values() if not isinstance(e, Arithmetic | Constant)
         )
         places = {leaf.describe(): place for place, leaf in enumerate(self.leaves)}
-        self._constants: list[Number | None] = []
+        self.constants: list[Number] = []
         for meaning, expression in distinct.items():
             if isinstance(expression, Constant):
                 places[meaning] = len(places)
-                self._constants.append(expression.value)
-        self._steps = []
+                self.constants.append(expression.value)
+        self.steps: list[tuple[str, int, int]] = []
         for meaning, expression in distinct.items():
             if isinstance(expression, Arithmetic):
                 left, right = (places[o.describe()] for o in expression.operands())
                 places[meaning] = len(places)
-                self._steps.append((OPERATIONS[expression.operator], left, right))
-        self._names = {name: places[e.describe()] for name, e in expressions.items()}
+                self.steps.append((expression.operator, left, right))
+        self.names = {name: places[e.describe()] for name, e in expressions.items()}
 
     def run(self, values: Sequence[Number | None]) -> dict[str, Number | None]:
         """Return the number of every expression by name.
@@ -255,10 +261,10 @@ class Program:
         values
             Numbers of the leaves, each finite or null, shape (n,).
         """
-        known = [*values, *self._constants]
-        for operation, left, right in self._steps:
-            known.append(_apply(operation, known[left], known[right]))
-        return {name: known[place] for name, place in self._names.items()}
+        known = [*values, *self.constants]
+        for operator, left, right in self.steps:
+            known.append(_apply(OPERATIONS[operator], known[left], known[right]))
+        return {name: known[place] for name, place in self.names.items()}
 
 
 def _gather(expression: Expression, distinct: dict[str, Expression]) -> None:

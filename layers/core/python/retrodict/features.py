@@ -189,6 +189,15 @@ class FeatureSet:
         dict
             A number or null for each feature, in the order of definition.
         """
+        return self.program.run(self.leaves_at(entries, time_us, panes))
+
+    def leaves_at(
+        self,
+        entries: Sequence[Entry],
+        time_us: int | None = None,
+        panes: Panes | None = None,
+    ) -> list[Number | None]:
+        """Return what the program of the features reads, as `at` does."""
         if time_us is None:
             end = len(entries)
             time_us = entries[-1].time_us if entries else 0
@@ -197,9 +206,7 @@ class FeatureSet:
         if panes is None:
             panes = Panes((), self.grids)
         found = [view.read(entries, end, time_us, panes) for view in self._views]
-        return self.program.run(
-            [finite(compute(found[place])) for place, compute in self._leaves]
-        )
+        return [finite(compute(found[place])) for place, compute in self._leaves]
 
     def _plan(self, leaf: Expression) -> tuple[int, Callable[[Any], Number | None]]:
         """Return the view that a leaf reads, one for all that read it, and how."""

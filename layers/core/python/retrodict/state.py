@@ -118,7 +118,7 @@ class KeyState:
         tuple
             The new state, and one outcome an event, shape (n,).
         """
-        fold = _Fold(self)
+        fold = Fold(self)
         outcomes = [fold.apply(event, emit=emit) for event in events]
         after = type(self)(
             self.definition, fold.position, tuple(fold.entries), fold.kept_panes()
@@ -126,8 +126,8 @@ class KeyState:
         return after, outcomes
 
 
-class _Fold:
-    """The working copy of a state while a batch is folded into it."""
+class Fold:
+    """The working copy of a state while events are folded into it, one by one."""
 
     def __init__(self, state: KeyState) -> None:
         self.definition = state.definition
@@ -138,39 +138,48 @@ class _Fold:
         self.entry_bytes = codec.entry_bytes(len(state.definition.columns))
 
     def apply(self, event: StampedEvent, *, emit: bool) -> Folded:
+        """Judge an event in the order of positions, and apply it where it is to be."""
         entry = Entry(
             event.time_us,
             identity_of(event.source, event.id),
             check_of(event.digest),
             self.definition.values_of(event.data),
         )
-        outcome = self._judge(event, entry)
+        # A key arrives in order of position, so one that is not new was judged before.
+        outcome = self.take(
+            entry, is_late=event.late, is_known=event.position <= self.position
+        )
         if outcome is not Outcome.APPLIED:
             return Folded(event, outcome)
-        insort(self.entries, entry)
-        self.known[entry.identity] = entry
         self.position = max(self.position, event.position)
-        self._forget()
-        return Folded(event, outcome, self._served(entry) if emit else None)
+        return Folded(event, outcome, self.served(entry) if emit else None)
+
+    def take(self, entry: Entry, *, is_late: bool, is_known: bool) -> Outcome:
+        """Judge an entry, and apply it where it is to be."""
+        outcome = self._judge(entry, is_late=is_late, is_known=is_known)
+        if outcome is Outcome.APPLIED:
+            insort(self.entries, entry)
+            self.known[entry.identity] = entry
+            self._forget()
+        return outcome
 
     def kept_panes(self) -> tuple[Pane, ...]:
         """Return the panes that a feature may still read, in order."""
         self._forget_panes()
         return self.panes.kept()
 
-    def _judge(self, event: StampedEvent, entry: Entry) -> Outcome:
+    def _judge(self, entry: Entry, *, is_late: bool, is_known: bool) -> Outcome:
         known = self.known.get(entry.identity)
         if known is not None:
             return Outcome.DUPLICATE if known == entry else Outcome.CONFLICTING
-        if event.late:
+        if is_late:
             return Outcome.LATE
-        if event.time_us <= self._horizon():
+        if entry.time_us <= self._horizon():
             return Outcome.BEHIND
-        if event.position <= self.position:
-            # A key arrives in order of position, so this one was judged before, and
-            # of all that is not applied only this judgement depends on the moment.
+        if is_known:
+            # Of all that is not applied only this judgement depends on the moment.
             return Outcome.TOO_FAST
-        return Outcome.APPLIED if self._fits(event.time_us) else Outcome.TOO_FAST
+        return Outcome.APPLIED if self._fits(entry.time_us) else Outcome.TOO_FAST
 
     def _fits(self, time_us: int) -> bool:
         """Return whether the state has room for one more event, at `time_us`."""
@@ -213,11 +222,17 @@ class _Fold:
         if self.entries:
             self.panes.forget(self.entries[-1].time_us, self.definition.reach_us)
 
-    def _served(self, entry: Entry) -> dict[str, Number | None] | None:
+    def served(self, entry: Entry) -> dict[str, Number | None] | None:
+        """Return the features served with an applied entry, if it is not too old."""
+        leaves = self.served_leaves(entry)
+        return None if leaves is None else self.definition.program.run(leaves)
+
+    def served_leaves(self, entry: Entry) -> list[Number | None] | None:
+        """Return what those features are computed of."""
         newest = self.entries[-1].time_us
         if entry.time_us < newest - self.definition.reach_us:
             return None
-        return self.definition.at(self.entries, entry.time_us, self.panes)
+        return self.definition.leaves_at(self.entries, entry.time_us, self.panes)
 
 
 def _time(entry: Entry) -> int:

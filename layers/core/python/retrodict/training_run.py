@@ -17,27 +17,11 @@ from retrodict.lifecycle import (
     replay,
 )
 from retrodict.pipeline import Pipeline
-from retrodict.ports import EventLog, LifecycleStore
-from retrodict.state import order_of_knowing
-from retrodict.system_events import LabelGiven, PredictionMade
-from retrodict.training_set import Refusal, TrainingSet, build, join_labels
+from retrodict.ports import LifecycleStore
+from retrodict.training_set import Refusal, TrainingSet
 
 SEED: Final = 1
 """Of what is injected and of the fit, so that a run can be repeated to the bit."""
-
-
-def build_set(
-    pipeline: Pipeline, log: EventLog, until_us: int
-) -> TrainingSet | Refusal:
-    """Read the log once and build the training set of a run."""
-    read = pipeline.trained_on.event.contract().type
-    label, prediction = LabelGiven.contract().type, PredictionMade.contract().type
-    labels = [e for e in log.read([label]) if e.observed_at_us <= until_us]
-    by_prediction = any(e.data["prediction_id"] is not None for e in labels)
-    truth, _ = join_labels(
-        order_of_knowing(labels), log.read([prediction]) if by_prediction else ()
-    )
-    return build(pipeline, log.read([read]), truth, until_us=until_us, seed=SEED)
 
 
 def record_built(

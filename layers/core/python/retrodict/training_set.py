@@ -8,17 +8,12 @@ before the cut. Built twice, it has the same rows, the same bytes and the same d
 import hashlib
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from retrodict.envelope import StampedEvent
-from retrodict.errors import PipelineDefinitionError
-from retrodict.expressions import Number
 from retrodict.model import Model
-from retrodict.pipeline import Pipeline
-from retrodict.stamps import duration_us, to_text
-from retrodict.state import Folded, KeyState, Outcome, order_of_knowing
 
 INJECTED: Final = "injected"
 LABEL: Final = "label"
@@ -137,158 +132,9 @@ def _row_bytes(row: Row) -> bytes:
     )
 
 
-def build(
-    pipeline: Pipeline,
-    readings: Iterable[StampedEvent],
-    labels: Mapping[tuple[str, int], bool],
-    *,
-    until_us: int,
-    seed: int,
-) -> TrainingSet | Refusal:
-    """Build the training set of a pipeline's model.
-
-    Parameters
-    ----------
-    readings
-        All events in the log that the model's features read, in any order.
-    labels
-        Truth by (key, event time in microseconds), see `join_labels`.
-    until_us
-        Only events observed by then are looked at, microseconds.
-    seed
-        Of what is injected.
-
-    Raises
-    ------
-    PipelineDefinitionError
-        The pipeline has no model.
-    """
-    model = pipeline.model
-    if model is None:
-        raise PipelineDefinitionError(f"pipeline {pipeline.name!r} has no model")
-    known = [
-        e for e in order_of_knowing(list(readings)) if e.observed_at_us <= until_us
-    ]
-    in_time = [e.time_us for e in known if not e.late]
-    if not in_time:
-        return Refusal("min_rows", f"no event arrived by {to_text(until_us)[:19]}")
-    end = max(in_time)
-    split = _split(sorted(in_time), model)
-    start = split - duration_us(model.fit_window)
-    folds = _Folds(pipeline, model, known, start, split)
-    judging = folds.judge(seed, labels)
-    found = TrainingSet(
-        pipeline=pipeline.name,
-        definition=pipeline.trained_on.digest,
-        features=model.names,
-        from_us=start,
-        split_us=split,
-        until_us=end,
-        last_position=known[-1].position,
-        fit=tuple(r for r in folds.rows if r.time_us <= split),
-        held_out=tuple(r for r in folds.rows if r.time_us > split),
-        judging=judging,
-    )
-    return gate(found, model) or found
-
-
-def _split(times_us: Sequence[int], model: Model) -> int:
-    """Return the time after which events are held out, of ascending times."""
-    split = times_us[-1] - duration_us(model.held_out)
-    held = times_us[-model.held_out_rows :] if model.held_out_rows else []
-    return min([split, *(time_us - 1 for time_us in held[:1])])
-
-
-class _Folds:
-    """Every key folded twice: as it was, and with anomalies put into the held-out."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        model: Model,
-        known: Sequence[StampedEvent],
-        start_us: int,
-        split_us: int,
-    ) -> None:
-        self._model = model
-        self._definition = pipeline.trained_on
-        self._split_us = split_us
-        self._by_key: dict[str, list[StampedEvent]] = {}
-        for event in known:
-            self._by_key.setdefault(event.key, []).append(event)
-        self._before: dict[str, tuple[KeyState, int]] = {}
-        rows: list[Row] = []
-        for key, events in sorted(self._by_key.items()):
-            first = _first_at(events, start_us)
-            cut = max(first, _first_at(events, split_us))
-            state, _ = KeyState(self._definition).fold(events[:first])
-            state, fitted = state.fold(events[first:cut], emit=True)
-            self._before[key] = state, cut
-            _, held = state.fold(events[cut:], emit=True)
-            rows += self._rows([*fitted, *held], start_us)
-        self.rows = _sorted(rows)
-
-    def _rows(self, folded: Iterable[Folded], after_us: int) -> list[Row]:
-        return [
-            Row(
-                f.event.key, f.event.time_us, f.event.position, self._values(f.features)
-            )
-            for f in folded
-            if f.outcome is Outcome.APPLIED
-            and f.features is not None
-            and f.event.time_us > after_us
-        ]
-
-    def _values(
-        self, features: Mapping[str, Number | None]
-    ) -> tuple[float | None, ...]:
-        found = (features[name] for name in self._model.names)
-        return tuple(None if value is None else float(value) for value in found)
-
-    def judge(
-        self, seed: int, labels: Mapping[tuple[str, int], bool]
-    ) -> tuple[JudgedRow, ...]:
-        """Fold the held-out events with known anomalies put into them."""
-        held = [
-            e
-            for k, events in self._by_key.items()
-            for e in events[self._before[k][1] :]
-        ]
-        held = [e for e in order_of_knowing(held) if not e.late]
-        changed, anomalous = self._model.inject(held, seed)
-        by_key: dict[str, list[StampedEvent]] = {}
-        for event in changed:
-            by_key.setdefault(event.key, []).append(event)
-        places = {(e.key, e.position) for e in changed if identity(e) in anomalous}
-        judged: list[JudgedRow] = []
-        for key, events in sorted(by_key.items()):
-            _, folded = self._before[key][0].fold(events, emit=True)
-            for row in self._rows(folded, self._split_us):
-                truth = labels.get((row.key, row.time_us))
-                if (row.key, row.position) in places:
-                    judged.append(JudgedRow(row, is_anomaly=True, basis=INJECTED))
-                elif truth is not None:
-                    judged.append(JudgedRow(row, truth, LABEL))
-                else:
-                    judged.append(JudgedRow(row, is_anomaly=False, basis=ASSUMED))
-        judged.sort(key=lambda j: (j.row.key, j.row.time_us, j.row.position))
-        return tuple(judged)
-
-
 def identity(event: StampedEvent) -> str:
     """Return what `Inject` calls an event: its source, a newline, and its id."""
     return f"{event.source}\n{event.id}"
-
-
-def _first_at(events: Sequence[StampedEvent], after_us: int) -> int:
-    """Return the first place in the order of knowing with a time after `after_us`."""
-    return next(
-        (place for place, e in enumerate(events) if e.time_us > after_us), len(events)
-    )
-
-
-def _sorted(rows: Iterable[Row]) -> tuple[Row, ...]:
-    return tuple(sorted(rows, key=lambda row: (row.key, row.time_us, row.position)))
 
 
 def gate(found: TrainingSet, model: Model) -> Refusal | None:

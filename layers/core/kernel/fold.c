@@ -1,0 +1,714 @@
+/* The fold over columns: what `retrodict.state` does event by event, for many keys.
+ *
+ * It gives the bits that the plain fold gives, because both compute values that are
+ * defined exactly. Sums are kept as integers of as many 64-bit limbs as the values of
+ * a key need, in units of the least bit that any of them has; they are added to and
+ * taken from without loss, whatever the order, and rounded once. Nothing is
+ * approximated and nothing overflows.
+ *
+ * Nulls are NaN, going in and coming out: the doubles of an event are finite.
+ */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned __int128 u128;
+typedef __int128 i128;
+
+enum { APPLIED, DUPLICATE, CONFLICTING, LATE, BEHIND, PENDING };
+enum { EVENTS, DURATION, PANES, SLOTS };
+enum {
+    COUNT, SUM, MEAN, STD, MIN, MAX, FIRST, LAST,
+    SHARE_LT, SHARE_LE, SHARE_GT, SHARE_GE,
+    RATE, DIFFERENCE, RATIO, NEWEST, ELAPSED, HOUR_OF_DAY, DAY_OF_WEEK
+};
+
+#define HOUR_US INT64_C(3600000000)
+#define DAY_US (24 * HOUR_US)
+#define MOST_LIMBS 72
+
+/* One leaf of the definition; `retrodict.kernel` mirrors these structures. */
+typedef struct {
+    int32_t statistic;
+    int32_t view;   /* place of its view; -1 for none */
+    int32_t column; /* place of its column; -1 for none */
+    int32_t lag;    /* DIFFERENCE and RATIO: how many events the window has */
+    double number;  /* SHARE: the bound; RATE: the width in seconds */
+} Leaf;
+
+/* One window over one column. */
+typedef struct {
+    int32_t window;
+    int32_t column;
+    int64_t size;     /* EVENTS: count; DURATION: width, us; PANES, SLOTS: count */
+    int64_t every_us; /* PANES: length; SLOTS: period, us */
+    int64_t at_least; /* PANES, SLOTS */
+    int32_t sums;     /* 1 sum, 2 squares as well */
+    int32_t bounds;   /* least and greatest are read */
+} View;
+
+typedef struct {
+    int64_t keys, columns, leaves, views;
+    const int64_t *key_start;  /* (keys + 1,), events of a key in order of position */
+    const int64_t *time_us;    /* (events,) */
+    const uint64_t *identity;  /* (events,) */
+    const uint16_t *check;     /* (events,) */
+    const uint8_t *late;       /* (events,) */
+    const double *const *value; /* columns pointers, (events,) each */
+    const Leaf *leaf;
+    const View *view;
+    int64_t kept_us, reach_us, depth, most_entries;
+    const uint8_t *wanted;     /* (events,), whether a row is read; null for none */
+    /* Rows asked for beside those of events, of each key in order of `known`. */
+    const int64_t *asked_start; /* (keys + 1,) or null */
+    const int64_t *asked_us;    /* (asked,) */
+    const int64_t *asked_known; /* (asked,), events of the key that are known then */
+    /* Results. */
+    int8_t *outcome;           /* (events,) */
+    uint8_t *served;           /* (events,), 1 where features are served */
+    double *row;               /* (leaves, events), NaN for null */
+    double *asked_row;         /* (leaves, asked), NaN for null */
+    int64_t events, asked;
+    int32_t *order;            /* (events,), applied events of a key by time */
+    int64_t *applied;          /* (keys,), how many of them */
+    int64_t *held_from;        /* (keys,), first of them that the state still holds */
+    uint8_t *is_beyond;        /* (keys,), 1 where only the plain fold can judge */
+} Fold;
+
+/* Exact sums of some values of one column. */
+typedef struct {
+    int64_t n;
+    int64_t holds;
+    uint64_t *sum, *squares;
+} Sums;
+
+/* How the sums of one column of one key are laid out. */
+typedef struct {
+    int32_t least; /* exponent of the unit */
+    int32_t limbs, limbs2;
+} Scale;
+
+/* Slide of one view over the events of one key. */
+typedef struct {
+    int64_t start;
+    Sums sums;
+    int32_t *low, *high; /* places of a falling and a rising run */
+    int64_t low_from, low_to, high_from, high_to;
+    int is_stale;      /* bounds must be read again */
+    int64_t slot_hour; /* SLOTS: hour that the sums are of */
+    int has_slot;
+} Slide;
+
+typedef struct {
+    const Fold *f;
+    int64_t n;          /* applied so far */
+    int64_t *time;      /* (n,) in order */
+    double **value;     /* columns, (n,) each, in order */
+    int32_t *order;     /* (n,) */
+    Scale *scale;
+    Slide *slide;
+    Sums scratch;
+} Key;
+
+static int64_t floor_div(int64_t a, int64_t b) {
+    int64_t q = a / b;
+    return q - ((a % b != 0) && ((a < 0) != (b < 0)));
+}
+
+/* --- exact sums ------------------------------------------------------------------- */
+
+static inline int parts(double v, uint64_t *mantissa, int *exponent) {
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    int e = (int)(bits >> 52 & 0x7ff);
+    uint64_t m = bits & ((UINT64_C(1) << 52) - 1);
+    if (e) m |= UINT64_C(1) << 52; else e = 1;
+    if (!m) { *mantissa = 0; *exponent = 0; return 0; }
+    int zeros = __builtin_ctzll(m);
+    *mantissa = m >> zeros;
+    *exponent = e - 1075 + zeros;
+    return (int)(bits >> 63);
+}
+
+static inline void add_at(uint64_t *limbs, int n, int word, u128 low, uint64_t top) {
+    u128 c = (u128)limbs[word] + (uint64_t)low;
+    limbs[word++] = (uint64_t)c;
+    c = (c >> 64) + (uint64_t)(low >> 64);
+    if (word < n) { c += limbs[word]; limbs[word++] = (uint64_t)c; c >>= 64; }
+    c += top;
+    while (c && word < n) { c += limbs[word]; limbs[word++] = (uint64_t)c; c >>= 64; }
+}
+
+static inline void take_at(uint64_t *limbs, int n, int word, u128 low, uint64_t top) {
+    uint64_t part[3] = {(uint64_t)low, (uint64_t)(low >> 64), top};
+    uint64_t borrow = 0;
+    for (int k = 0; word < n && (k < 3 || borrow); k++, word++) {
+        uint64_t p = k < 3 ? part[k] : 0, before = limbs[word];
+        uint64_t d = before - p, next = before < p;
+        next |= d < borrow;
+        limbs[word] = d - borrow;
+        borrow = next;
+    }
+}
+
+/* Most values need 128 bits for their sum and 256 for that of their squares. */
+static inline void add_wide(uint64_t *limbs, u128 square, int at, int is_added) {
+    u128 low, high, part = at < 128 ? square << at : 0;
+    u128 rest = at >= 128 ? square << (at - 128) : at ? square >> (128 - at) : 0;
+    memcpy(&low, limbs, 16);
+    memcpy(&high, limbs + 2, 16);
+    if (is_added) {
+        low += part;
+        high += rest + (low < part);
+    } else {
+        high -= rest + (low < part);
+        low -= part;
+    }
+    memcpy(limbs, &low, 16);
+    memcpy(limbs + 2, &high, 16);
+}
+
+static void change_squares(Sums *s, const Scale *c, uint64_t m, int at, int is_added) {
+    u128 square = (u128)m * m;
+    int at2 = 2 * at, bit = at2 & 63;
+    uint64_t top = bit ? (uint64_t)(square >> 64) >> (64 - bit) : 0;
+    if (is_added) add_at(s->squares, c->limbs2, at2 >> 6, square << bit, top);
+    else take_at(s->squares, c->limbs2, at2 >> 6, square << bit, top);
+}
+
+static inline void change(Sums *s, const Scale *c, double v, int depth, int is_added) {
+    s->n += is_added ? 1 : -1;
+    if (!depth) return;
+    uint64_t m;
+    int e, negative = parts(v, &m, &e);
+    if (!m) return;
+    int at = e - c->least;
+    if (c->limbs == 2) {
+        u128 sum, part = (u128)m << at;
+        memcpy(&sum, s->sum, 16);
+        sum += negative != is_added ? part : -part;
+        memcpy(s->sum, &sum, 16);
+        if (depth == 2) {
+            if (c->limbs2 == 4) add_wide(s->squares, (u128)m * m, 2 * at, is_added);
+            else change_squares(s, c, m, at, is_added);
+        }
+        return;
+    }
+    u128 low = (u128)m << (at & 63);
+    if (negative != is_added) add_at(s->sum, c->limbs, at >> 6, low, 0);
+    else take_at(s->sum, c->limbs, at >> 6, low, 0);
+    if (depth == 2) change_squares(s, c, m, at, is_added);
+}
+
+static void clear(Sums *s, const Scale *c) {
+    s->n = s->holds = 0;
+    memset(s->sum, 0, 8 * (size_t)c->limbs);
+    memset(s->squares, 0, 8 * (size_t)c->limbs2);
+}
+
+static double power(int k) {
+    uint64_t bits = (uint64_t)(k + 1023) << 52;
+    double v;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+/* Return limbs * 2**exponent, rounded once to the nearest double, ties to even. */
+static double rounded(const uint64_t *limbs, int n, int exponent) {
+    while (n && !limbs[n - 1]) n--;
+    if (!n) return 0.0;
+    int length = 64 * n - __builtin_clzll(limbs[n - 1]);
+    int top = length - 1 + exponent;
+    if (top > 1023) return INFINITY;
+    int precision = top < -1022 ? top + 1075 : 53;
+    if (precision < 0) return 0.0;
+    int drop = length - precision;
+    uint64_t kept;
+    if (drop <= 0) {
+        kept = limbs[0];
+        drop = 0;
+    } else {
+        int word = drop >> 6, bit = drop & 63;
+        kept = word < n ? limbs[word] >> bit : 0;
+        if (bit && word + 1 < n) kept |= limbs[word + 1] << (64 - bit);
+        int half = drop - 1;
+        int is_half = (int)(limbs[half >> 6] >> (half & 63) & 1);
+        if (is_half) {
+            int rest = (limbs[half >> 6] & ((UINT64_C(1) << (half & 63)) - 1)) != 0;
+            for (int k = 0; !rest && k < half >> 6; k++) rest = limbs[k] != 0;
+            kept += (uint64_t)(rest | (int)(kept & 1));
+        }
+    }
+    int k = drop + exponent;
+    double v = (double)kept;
+    if (k > 900) return v * power(k - 100) * power(100);
+    if (k < -1000) return v * power(k + 600) * power(-600);
+    return v * power(k);
+}
+
+static double signed_sum(const Sums *s, const Scale *c) {
+    int n = c->limbs;
+    if (s->sum[n - 1] >> 63) {
+        uint64_t other[MOST_LIMBS], carry = 1;
+        for (int k = 0; k < n; k++) {
+            other[k] = ~s->sum[k] + carry;
+            carry = carry && !other[k];
+        }
+        return -rounded(other, n, c->least);
+    }
+    return rounded(s->sum, n, c->least);
+}
+
+/* The same where the sum has 128 bits and that of the squares 256. */
+static double narrow_spread(const Sums *s, const Scale *c) {
+    u128 sum, low, high, square_low, square_high;
+    memcpy(&sum, s->sum, 16);
+    if (sum >> 127) sum = -sum;
+    const uint64_t *q = s->squares, n = (uint64_t)s->n;
+    u128 a = (u128)q[0] * n, b = (u128)q[1] * n + (uint64_t)(a >> 64);
+    u128 d = (u128)q[2] * n + (uint64_t)(b >> 64);
+    u128 e = (u128)q[3] * n + (uint64_t)(d >> 64);
+    low = (u128)(uint64_t)b << 64 | (uint64_t)a;
+    high = (u128)(uint64_t)e << 64 | (uint64_t)d;
+    uint64_t x = (uint64_t)sum, y = (uint64_t)(sum >> 64);
+    u128 cross = (u128)x * y;
+    square_low = (u128)x * x;
+    square_high = (u128)y * y + (cross >> 63);
+    u128 shifted = cross << 65;
+    square_low += shifted;
+    square_high += square_low < shifted;
+    high -= square_high + (low < square_low);
+    low -= square_low;
+    uint64_t total[4] = {(uint64_t)low, (uint64_t)(low >> 64), (uint64_t)high,
+                         (uint64_t)(high >> 64)};
+    return rounded(total, 4, 2 * c->least);
+}
+
+static double spread(const Sums *s, const Scale *c) {
+    /* n * sum of squares - square of the sum, exactly; never negative. */
+    uint64_t own[MOST_LIMBS], total[2 * MOST_LIMBS + 2], carry = 1;
+    const uint64_t *sum = s->sum;
+    int n = c->limbs, m = c->limbs2 + 1;
+    if (sum[n - 1] >> 63) {
+        for (int k = 0; k < n; k++) {
+            own[k] = ~sum[k] + carry;
+            carry = carry && !own[k];
+        }
+        sum = own;
+    }
+    while (n && !sum[n - 1]) n--;
+    u128 c1 = 0;
+    for (int k = 0; k < m - 1; k++) {
+        c1 += (u128)s->squares[k] * (uint64_t)s->n;
+        total[k] = (uint64_t)c1;
+        c1 >>= 64;
+    }
+    total[m - 1] = (uint64_t)c1;
+    for (int i = 0; i < n; i++) {
+        u128 c2 = 0;
+        uint64_t borrow = 0;
+        for (int k = 0; i + k < m && (k < n || c2 || borrow); k++) {
+            c2 += k < n ? (u128)sum[i] * sum[k] : 0;
+            uint64_t part = (uint64_t)c2, before = total[i + k];
+            c2 >>= 64;
+            uint64_t d = before - part, next = before < part;
+            next |= d < borrow;
+            total[i + k] = d - borrow;
+            borrow = next;
+        }
+    }
+    return rounded(total, m, 2 * c->least);
+}
+
+/* --- windows ---------------------------------------------------------------------- */
+
+static int64_t after(const int64_t *time, int64_t n, int64_t t) {
+    /* First place whose time is past `t`. */
+    int64_t low = 0, high = n;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (time[middle] <= t) low = middle + 1; else high = middle;
+    }
+    return low;
+}
+
+/* The latest time that lies before the window of a row at `t`. */
+static int64_t before_us(const View *w, int64_t t) {
+    if (w->window == DURATION) return t - w->size;
+    return (floor_div(t, w->every_us) - w->size + 1) * w->every_us - 1;
+}
+
+static void slots(Key *k, const View *w, const Scale *c, int64_t t, int64_t end,
+                  Sums *s) {
+    int64_t hour = floor_div(t, HOUR_US);
+    const double *value = k->value[w->column];
+    clear(s, c);
+    for (int64_t back = w->size; back; back--) {
+        int64_t from_us = hour * HOUR_US - back * w->every_us;
+        int64_t to = after(k->time, end, from_us + HOUR_US - 1);
+        for (int64_t p = after(k->time, to, from_us - 1); p < to; p++)
+            if (!isnan(value[p])) change(s, c, value[p], w->sums, 1);
+    }
+}
+
+static int compares(int statistic, double v, double bound) {
+    switch (statistic) {
+    case SHARE_LT: return v < bound;
+    case SHARE_LE: return v <= bound;
+    case SHARE_GT: return v > bound;
+    default: return v >= bound;
+    }
+}
+
+static double clean(double v) { return isfinite(v) ? v + 0.0 : NAN; }
+
+static double of_sums(const Leaf *leaf, const Sums *s, const Scale *c) {
+    switch (leaf->statistic) {
+    case COUNT: return (double)s->n;
+    case RATE: return clean((double)s->n / leaf->number);
+    case SUM: return s->n ? clean(signed_sum(s, c)) : NAN;
+    case MEAN: {
+        if (!s->n) return NAN;
+        double sum = signed_sum(s, c);
+        return isfinite(sum) ? clean(sum / (double)s->n) : NAN;
+    }
+    default: {
+        if (s->n < 2) return NAN;
+        /* limbs2 counts 42 bits for the number of values, so n * squares fits. */
+        double all = c->limbs == 2 && c->limbs2 == 4 ? narrow_spread(s, c)
+                                                      : spread(s, c), n = (double)s->n;
+        return isfinite(all) ? clean(__builtin_sqrt(all / (n * (n - 1)))) : NAN;
+    }
+    }
+}
+
+/* Read one leaf at (t, end) by looking at its window event by event. */
+static double direct(Key *k, const Leaf *leaf, int64_t t, int64_t end) {
+    const Fold *f = k->f;
+    if (leaf->statistic >= DIFFERENCE) {
+        if (!end) return NAN;
+        int64_t newest = k->time[end - 1];
+        switch (leaf->statistic) {
+        case NEWEST: return clean(k->value[leaf->column][end - 1]);
+        case ELAPSED:
+            return end < 2 ? NAN : (double)(newest - k->time[end - 2]) / 1e6;
+        case HOUR_OF_DAY:
+            return (double)(floor_div(newest, HOUR_US)
+                            - 24 * floor_div(newest, DAY_US));
+        case DAY_OF_WEEK: {
+            int64_t day = floor_div(newest, DAY_US) + 3;
+            return (double)(day - 7 * floor_div(day, 7));
+        }
+        default: {
+            if (end < leaf->lag) return NAN;
+            double now = k->value[leaf->column][end - 1];
+            double then = k->value[leaf->column][end - leaf->lag];
+            if (leaf->statistic == DIFFERENCE) return clean(now - then);
+            return then == 0 ? NAN : clean(now / then);
+        }
+        }
+    }
+    const View *w = &f->view[leaf->view];
+    const Scale *c = &k->scale[w->column];
+    const double *value = k->value[w->column];
+    if (w->window == SLOTS) {
+        slots(k, w, c, t, end, &k->scratch);
+        if (k->scratch.n < w->at_least) clear(&k->scratch, c);
+        return of_sums(leaf, &k->scratch, c);
+    }
+    int64_t from = w->window == EVENTS ? (end > w->size ? end - w->size : 0)
+                                       : after(k->time, end, before_us(w, t));
+    int64_t n = 0, holds = 0, first = -1, latest = -1;
+    double low = NAN, high = NAN;
+    int by_sums = leaf->statistic <= STD || leaf->statistic == RATE;
+    if (by_sums) clear(&k->scratch, c);
+    for (int64_t p = from; p < end; p++) {
+        double v = value[p];
+        if (isnan(v)) continue;
+        if (by_sums) { change(&k->scratch, c, v, w->sums, 1); continue; }
+        n++;
+        latest = p;
+        if (first < 0) first = p;
+        if (!(low <= v)) low = v;
+        if (!(high >= v)) high = v;
+        holds += compares(leaf->statistic, v, leaf->number);
+    }
+    if (by_sums) return of_sums(leaf, &k->scratch, c);
+    if (!n) return NAN;
+    switch (leaf->statistic) {
+    case MIN: return clean(low);
+    case MAX: return clean(high);
+    case FIRST: return clean(value[first]);
+    case LAST: return clean(value[latest]);
+    default: return (double)holds / (double)n;
+    }
+}
+
+/* --- the slide of a view behind the newest event ---------------------------------- */
+
+static void enter(Slide *s, const View *w, const double *value, int64_t place) {
+    double v = value[place];
+    if (!w->bounds || isnan(v)) return;
+    while (s->low_to > s->low_from && value[s->low[s->low_to - 1]] >= v) s->low_to--;
+    s->low[s->low_to++] = (int32_t)place;
+    while (s->high_to > s->high_from && value[s->high[s->high_to - 1]] <= v)
+        s->high_to--;
+    s->high[s->high_to++] = (int32_t)place;
+}
+
+static void slide_to(Key *k, const View *w, Slide *s, int64_t place) {
+    /* An event stands at `place`; the window ends with the newest. */
+    const Scale *c = &k->scale[w->column];
+    const double *value = k->value[w->column];
+    int64_t n = k->n, newest = k->time[n - 1];
+    if (w->window == SLOTS) {
+        int64_t hour = floor_div(newest, HOUR_US);
+        if (s->has_slot && s->slot_hour == hour) {
+            int64_t own = floor_div(k->time[place], HOUR_US), back = hour - own;
+            int64_t period = w->every_us / HOUR_US;
+            if (back && back % period == 0 && back / period <= w->size
+                && !isnan(value[place]))
+                change(&s->sums, c, value[place], w->sums, 1);
+            return;
+        }
+        slots(k, w, c, newest, n, &s->sums);
+        s->slot_hour = hour;
+        s->has_slot = 1;
+        return;
+    }
+    int is_newest = place == n - 1;
+    int64_t bound = w->window == EVENTS ? 0 : before_us(w, newest);
+    int is_before = w->window == EVENTS ? place < s->start : k->time[place] <= bound;
+    if (is_before && !is_newest) {
+        s->start++;
+        s->is_stale = 1; /* places have moved */
+        return;
+    }
+    if (!isnan(value[place])) change(&s->sums, c, value[place], w->sums, 1);
+    if (is_newest) { if (!s->is_stale) enter(s, w, value, place); }
+    else s->is_stale = 1;
+    while (w->window == EVENTS ? n - s->start > w->size : k->time[s->start] <= bound) {
+        if (!isnan(value[s->start])) change(&s->sums, c, value[s->start], w->sums, 0);
+        s->start++;
+    }
+    if (w->bounds && s->is_stale) return;
+    while (s->low_from < s->low_to && s->low[s->low_from] < s->start) s->low_from++;
+    while (s->high_from < s->high_to && s->high[s->high_from] < s->start)
+        s->high_from++;
+}
+
+static void refresh(Key *k, const View *w, Slide *s) {
+    s->low_from = s->low_to = s->high_from = s->high_to = s->start;
+    for (int64_t p = s->start; p < k->n; p++) enter(s, w, k->value[w->column], p);
+    s->is_stale = 0;
+}
+
+static double newest(Key *k, const Leaf *leaf) {
+    const Fold *f = k->f;
+    if (leaf->statistic >= DIFFERENCE) return direct(k, leaf, 0, k->n);
+    const View *w = &f->view[leaf->view];
+    const Scale *c = &k->scale[w->column];
+    const double *value = k->value[w->column];
+    Slide *s = &k->slide[leaf->view];
+    switch (leaf->statistic) {
+    case MIN:
+    case MAX:
+        if (s->is_stale) refresh(k, w, s);
+        if (leaf->statistic == MIN)
+            return s->low_to > s->low_from ? clean(value[s->low[s->low_from]]) : NAN;
+        return s->high_to > s->high_from ? clean(value[s->high[s->high_from]]) : NAN;
+    case FIRST:
+        for (int64_t p = s->start; p < k->n; p++)
+            if (!isnan(value[p])) return clean(value[p]);
+        return NAN;
+    case LAST:
+        for (int64_t p = k->n - 1; p >= s->start; p--)
+            if (!isnan(value[p])) return clean(value[p]);
+        return NAN;
+    case SHARE_LT: case SHARE_LE: case SHARE_GT: case SHARE_GE: {
+        int64_t holds = 0;
+        for (int64_t p = s->start; p < k->n; p++)
+            holds += compares(leaf->statistic, value[p], leaf->number);
+        return s->sums.n ? (double)holds / (double)s->sums.n : NAN;
+    }
+    default:
+        if (w->window == SLOTS && s->sums.n < w->at_least) {
+            Sums none = {0, 0, s->sums.sum, s->sums.squares};
+            return of_sums(leaf, &none, c);
+        }
+        return of_sums(leaf, &s->sums, c);
+    }
+}
+
+/* --- the fold --------------------------------------------------------------------- */
+
+static void lay_out(const Fold *f, int64_t from, int64_t to, int column, Scale *c) {
+    const double *value = f->value[column];
+    int least = 1 << 20, most = -(1 << 20);
+    for (int64_t i = from; i < to; i++) {
+        uint64_t m;
+        int e;
+        if (isnan(value[i])) continue;
+        parts(value[i], &m, &e);
+        if (!m) continue;
+        int top = e + 64 - __builtin_clzll(m);
+        if (e < least) least = e;
+        if (top > most) most = top;
+    }
+    if (most < least) least = most = 0;
+    int bits = most - least + 42; /* of 2**40 values, and a sign */
+    c->least = least;
+    c->limbs = bits / 64 + 1;
+    c->limbs2 = (2 * (most - least) + 42) / 64 + 2;
+    if (c->limbs < 2) c->limbs = 2;
+    if (c->limbs2 < 4) c->limbs2 = 4;
+}
+
+static int same(const Fold *f, int64_t a, int64_t b) {
+    if (f->time_us[a] != f->time_us[b] || f->check[a] != f->check[b]) return 0;
+    for (int64_t c = 0; c < f->columns; c++) {
+        double x = f->value[c][a], y = f->value[c][b];
+        if (x != y && !(isnan(x) && isnan(y))) return 0;
+    }
+    return 1;
+}
+
+static void insert(Key *k, int64_t i, int64_t place) {
+    const Fold *f = k->f;
+    size_t rest = (size_t)(k->n - place);
+    if (rest) {
+        memmove(k->time + place + 1, k->time + place, 8 * rest);
+        memmove(k->order + place + 1, k->order + place, 4 * rest);
+        for (int64_t c = 0; c < f->columns; c++)
+            memmove(k->value[c] + place + 1, k->value[c] + place, 8 * rest);
+    }
+    k->time[place] = f->time_us[i];
+    k->order[place] = (int32_t)i;
+    for (int64_t c = 0; c < f->columns; c++) k->value[c][place] = f->value[c][i];
+    k->n++;
+}
+
+static int64_t place_of(const Key *k, int64_t i) {
+    const Fold *f = k->f;
+    int64_t t = f->time_us[i];
+    if (!k->n || k->time[k->n - 1] < t) return k->n;
+    int64_t place = after(k->time, k->n, t);
+    while (place && k->time[place - 1] == t
+           && f->identity[k->order[place - 1]] > f->identity[i])
+        place--;
+    return place;
+}
+
+static void ask(Key *k, int64_t q) {
+    const Fold *f = k->f;
+    int64_t t = f->asked_us[q], end = after(k->time, k->n, t);
+    for (int64_t l = 0; l < f->leaves; l++)
+        f->asked_row[l * f->asked + q] = direct(k, &f->leaf[l], t, end);
+}
+
+static int fold_key(Key *k, int64_t key, int32_t *table, int64_t mask,
+                    uint8_t *dropped) {
+    const Fold *f = k->f;
+    int64_t from = f->key_start[key], to = f->key_start[key + 1], held = 0;
+    int64_t q = f->asked_start ? f->asked_start[key] : 0;
+    int64_t asked_to = f->asked_start ? f->asked_start[key + 1] : 0;
+    for (int64_t i = from; i < to; i++) {
+        if (f->wanted)
+            for (int64_t l = 0; l < f->leaves; l++) f->row[l * f->events + i] = NAN;
+        while (q < asked_to && f->asked_known[q] <= i - from) ask(k, q++);
+        int64_t slot = (int64_t)(f->identity[i] * UINT64_C(0x9E3779B97F4A7C15) >> 20);
+        slot &= mask;
+        while (table[slot] >= 0 && f->identity[table[slot]] != f->identity[i])
+            slot = (slot + 1) & mask;
+        int64_t known = table[slot];
+        int64_t latest = k->n ? k->time[k->n - 1] : 0;
+        if (known >= 0 && !dropped[known - from]) {
+            f->outcome[i] = same(f, known, i) ? DUPLICATE : CONFLICTING;
+            continue;
+        }
+        if (f->late[i]) { f->outcome[i] = LATE; continue; }
+        if (k->n && f->time_us[i] <= latest - f->kept_us) {
+            f->outcome[i] = BEHIND;
+            continue;
+        }
+        if (k->n - held + 1 > f->most_entries) return 0;
+        int64_t place = place_of(k, i);
+        table[slot] = (int32_t)i;
+        insert(k, i, place);
+        f->outcome[i] = APPLIED;
+        latest = k->time[k->n - 1];
+        for (int64_t v = 0; v < f->views; v++)
+            slide_to(k, &f->view[v], &k->slide[v], place);
+        int64_t horizon = latest - f->kept_us;
+        while (held + f->depth < k->n && k->time[held + f->depth] <= horizon)
+            dropped[k->order[held++] - from] = 1;
+        if (f->wanted && f->wanted[i] && f->time_us[i] >= latest - f->reach_us) {
+            int64_t t = f->time_us[i], end = t == latest ? k->n : after(k->time, k->n, t);
+            f->served[i] = 1;
+            for (int64_t l = 0; l < f->leaves; l++)
+                f->row[l * f->events + i] = end == k->n
+                                                ? newest(k, &f->leaf[l])
+                                                : direct(k, &f->leaf[l], t, end);
+        }
+    }
+    while (q < asked_to) ask(k, q++);
+    f->applied[key] = k->n;
+    f->held_from[key] = held;
+    memcpy(f->order + from, k->order, 4 * (size_t)k->n);
+    return 1;
+}
+
+/* Fold the events of every key; 0 on success, 1 where memory ran out. */
+int retrodict_fold(const Fold *f) {
+    int64_t most = 1;
+    for (int64_t key = 0; key < f->keys; key++) {
+        int64_t n = f->key_start[key + 1] - f->key_start[key];
+        if (n > most) most = n;
+    }
+    int64_t size = 4;
+    while (size < 2 * most) size *= 2;
+    size_t limbs = (size_t)MOST_LIMBS * 8, n = (size_t)most;
+    Key k = {.f = f};
+    k.time = malloc(8 * n);
+    k.order = malloc(4 * n);
+    k.value = malloc(sizeof(double *) * (size_t)(f->columns + 1));
+    k.scale = malloc(sizeof(Scale) * (size_t)(f->columns + 1));
+    k.slide = calloc((size_t)f->views + 1, sizeof(Slide));
+    k.scratch.sum = malloc(limbs);
+    k.scratch.squares = malloc(2 * limbs);
+    double *values = malloc(8 * n * (size_t)(f->columns + 1));
+    int32_t *runs = malloc(8 * n * (size_t)(f->views + 1));
+    uint64_t *sums = malloc(3 * limbs * (size_t)(f->views + 1));
+    int32_t *table = malloc(4 * (size_t)size);
+    uint8_t *dropped = malloc(n);
+    int failed = !(k.time && k.order && k.value && k.scale && k.slide && k.scratch.sum
+                   && k.scratch.squares && values && runs && sums && table && dropped);
+    for (int64_t key = 0; !failed && key < f->keys; key++) {
+        int64_t from = f->key_start[key], to = f->key_start[key + 1];
+        int64_t own = 4;
+        while (own < 2 * (to - from)) own *= 2;
+        memset(table, 0xff, 4 * (size_t)own);
+        memset(dropped, 0, (size_t)(to - from));
+        k.n = 0;
+        for (int64_t c = 0; c < f->columns; c++) {
+            k.value[c] = values + c * most;
+            lay_out(f, from, to, (int)c, &k.scale[c]);
+        }
+        for (int64_t v = 0; v < f->views; v++) {
+            Slide *s = &k.slide[v];
+            memset(s, 0, sizeof *s);
+            s->low = runs + 2 * v * most;
+            s->high = s->low + most;
+            s->sums.sum = sums + 3 * v * MOST_LIMBS;
+            s->sums.squares = s->sums.sum + MOST_LIMBS;
+            clear(&s->sums, &k.scale[f->view[v].column]);
+        }
+        f->is_beyond[key] = !fold_key(&k, key, table, own - 1, dropped);
+    }
+    free(k.time); free(k.order); free(k.value); free(k.scale); free(k.slide);
+    free(k.scratch.sum); free(k.scratch.squares); free(values); free(runs);
+    free(sums); free(table); free(dropped);
+    return failed;
+}

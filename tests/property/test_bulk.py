@@ -1,0 +1,277 @@
+"""Bulk and online are one meaning: the fold over columns gives the plain fold's bits.
+
+Whatever arrives, in whatever order, and whatever the doubles are.
+"""
+
+import struct
+from bisect import insort
+from math import isnan
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from retrodict import bulk, kernel
+from retrodict.contracts import Event, Key, field
+from retrodict.envelope import StampedEvent
+from retrodict.features import FeatureSet, feature_set, features
+from retrodict.state import KeyState, Outcome
+from retrodict.vocabulary import (
+    category,
+    count,
+    day_of_week,
+    decayed_mean,
+    difference,
+    distinct,
+    elapsed,
+    first_value,
+    hour_of_day,
+    last,
+    last_value,
+    maximum,
+    mean,
+    minimum,
+    quantile,
+    rate,
+    ratio,
+    same_hour_mean,
+    same_hour_std,
+    share,
+    spread,
+    std,
+    total,
+)
+from retrodict.windows import Entry, check_of, identity_of
+
+from tests.events import reading
+
+
+class Pump(Event, type="bulk.pump", version=1):
+    """A contract with a column that may be null, and a text."""
+
+    sensor_id: Key[str]
+    value: float = field(unit="Cel")
+    level: float | None = field(default=None)
+    mode: str | None = field(default=None)
+
+
+LEVEL: Any = Pump.level
+
+
+@features(Pump, lateness="2m", max_rate="1/s")
+class Compiled:
+    """Every word that the compiled fold knows, over every kind of window."""
+
+    newest = Pump.value
+    level = Pump.level
+    mode = category(Pump.mode, ["on", "off"])
+    count_3 = count(Pump.level, last(3))
+    sum_3 = total(Pump.value, last(3))
+    mean_4 = mean(Pump.level, last(4))
+    std_5 = std(Pump.value, last(5))
+    low_3 = minimum(Pump.value, last(3))
+    high_4 = maximum(Pump.level, last(4))
+    first_3 = first_value(Pump.level, last(3))
+    last_2 = last_value(Pump.level, last(2))
+    hot_5 = share(Pump.value >= 30, last(5))
+    count_2m = count(Pump.value, last("2m"))
+    sum_2m = total(Pump.value, last("2m"))
+    mean_2m = mean(Pump.value, last("2m"))
+    std_2m = std(Pump.level, last("2m"))
+    low_2m = minimum(Pump.level, last("2m"))
+    high_2m = maximum(Pump.value, last("2m"))
+    first_2m = first_value(Pump.value, last("2m"))
+    cold_2m = share(LEVEL < 0.5, last("2m"))
+    rate_2m = rate(Pump.value, last("2m"))
+    mean_10h = mean(Pump.value, last("10h", every="1h"))
+    std_10h = std(Pump.value, last("10h", every="1h"))
+    low_10h = minimum(Pump.level, last("10h", every="1h"))
+    first_3h = first_value(Pump.value, last("3h", every="30m"))
+    rate_3h = rate(Pump.value, last("3h", every="30m"))
+    usual = same_hour_mean(Pump.value, days=2)
+    unusual = same_hour_std(Pump.level, days=3, at_least=3)
+    change = difference(Pump.value)
+    growth = ratio(Pump.level, lag=2)
+    elapsed = elapsed()
+    hour = hour_of_day()
+    weekday = day_of_week()
+    residual = Pump.value - usual
+    score = (2 * mean_2m - LEVEL) / (std_2m + 1)
+    busy = (count_2m * 3 > 4) * hour
+
+
+@features(Pump, lateness="2m", max_rate="1/s")
+class Plain:
+    """Words that only the plain fold knows."""
+
+    median = quantile(Pump.value, 0.5, last("2m"))
+    distinct = distinct(Pump.level, last("2m"))
+    fading = decayed_mean(Pump.value, last("2m"), half_life="30s")
+    width = spread(Pump.value, last(4))
+    large = count(Pump.value, last(3)) * 9_007_199_254_740_993 * 3
+
+
+COMPILED, PLAIN = feature_set(Compiled), feature_set(Plain)
+
+floats = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(
+        [1e308, -1e308, 5e-324, -5e-324, 0.0, -0.0, 0.1, 1e16, -1e16, 30.0]
+    ),
+    st.integers(-3, 33).map(float),
+)
+times_s = st.one_of(
+    st.integers(0, 600),
+    st.integers(0, 600).map(lambda s: s / 1000),
+    st.integers(0, 4 * 24).map(lambda hour: hour * 3600.0),
+    st.integers(0, 4 * 86_400),
+)
+
+
+@st.composite
+def arrivals(draw: st.DrawFn, key: str) -> list[StampedEvent]:
+    """Draw the events of one key in the order of their positions."""
+    drawn = draw(
+        st.lists(
+            st.tuples(
+                floats,
+                st.none() | floats,
+                st.sampled_from([None, "on", "off", "odd"]),
+                times_s,
+                st.integers(0, 30),
+                st.sampled_from([False, False, False, True]),
+            ),
+            max_size=25,
+        )
+    )
+    if draw(st.booleans()):  # mostly in order, as streams are
+        drawn.sort(key=lambda one: one[3])
+    return [
+        reading(
+            value,
+            at_s=at_s,
+            id=str(name),
+            number=number,
+            key=key,
+            late=late,
+            data={"level": level, "mode": mode},
+        )
+        for number, (value, level, mode, at_s, name, late) in enumerate(drawn, start=1)
+    ]
+
+
+def bits(value: float | None) -> bytes:
+    """Return a number as its bytes; null as none."""
+    return b"" if value is None or isnan(value) else struct.pack("<d", float(value))
+
+
+def applied_then(
+    definition: FeatureSet, events: list[StampedEvent], known: int
+) -> list[Entry]:
+    """Return everything applied after `known` events, by the plain fold."""
+    _, folded = KeyState(definition).fold(events[:known])
+    entries: list[Entry] = []
+    for one in folded:
+        if one.outcome is Outcome.APPLIED:
+            e = one.event
+            stamps = e.time_us, identity_of(e.source, e.id), check_of(e.digest)
+            insort(entries, Entry(*stamps, definition.values_of(e.data)))
+    return entries
+
+
+def check_bulk(
+    definition: FeatureSet,
+    by_key: dict[str, list[StampedEvent]],
+    asks: dict[str, list[tuple[int, int]]],
+) -> None:
+    columns = bulk.EventColumns.of(definition, by_key)
+    rows = {k: sorted(asks.get(k, []), key=lambda ask: ask[1]) for k in by_key}
+    flat = [ask for own in rows.values() for ask in own]
+    asked = bulk.Asked(
+        np.cumsum([0, *map(len, rows.values())], dtype=np.int64),
+        np.array([time_us for time_us, _ in flat], np.int64),
+        np.array([known for _, known in flat], np.int64),
+    )
+    wanted = np.ones(len(columns.time_us), np.bool_)
+    found = bulk.fold(definition, columns, wanted=wanted, asked=asked)
+    place = row = 0
+    for key, events in by_key.items():
+        _, expected = KeyState(definition).fold(events, emit=True)
+        for one in expected:
+            assert bulk.OUTCOMES[found.outcome[place]] is one.outcome
+            assert bool(found.served[place]) == (one.features is not None)
+            for name, value in (one.features or {}).items():
+                got = float(found.features[name][place])
+                assert bits(got) == bits(value), (name, got, value)
+            place += 1
+        for time_us, known in rows[key]:
+            entries = applied_then(definition, events, known)
+            for name, value in definition.at(entries, time_us).items():
+                got = float(found.asked[name][row])
+                assert bits(got) == bits(value), (name, got, value)
+            row += 1
+
+
+def asks_of(data: st.DataObject, events: list[StampedEvent]) -> list[tuple[int, int]]:
+    """Draw rows at any time and any state of knowledge."""
+    first = min((e.time_us for e in events), default=0)
+    spans = st.tuples(
+        times_s.map(lambda s: first + round(s * 1e6) - 1), st.integers(0, 26)
+    )
+    return data.draw(st.lists(spans, max_size=4))
+
+
+@settings(deadline=None, max_examples=150)
+@given(first=arrivals("s-1"), second=arrivals("s-2"), data=st.data())
+def test_the_compiled_fold_gives_the_bits_of_the_plain_fold(
+    first: list[StampedEvent], second: list[StampedEvent], data: st.DataObject
+) -> None:
+    asks = {"s-1": asks_of(data, first), "s-2": asks_of(data, second)}
+    check_bulk(COMPILED, {"s-1": first, "s-2": second}, asks)
+
+
+@settings(deadline=None, max_examples=40)
+@given(first=arrivals("s-1"), data=st.data())
+def test_words_that_are_not_compiled_give_the_same_in_bulk(
+    first: list[StampedEvent], data: st.DataObject
+) -> None:
+    check_bulk(PLAIN, {"s-1": first}, {"s-1": asks_of(data, first)})
+
+
+@settings(deadline=None, max_examples=40)
+@given(first=arrivals("s-1"), second=arrivals("s-2"))
+def test_a_key_that_sends_too_fast_is_judged_event_by_event(
+    first: list[StampedEvent], second: list[StampedEvent]
+) -> None:
+    @features(Pump, lateness="2m", max_rate="1/s")
+    class Cramped:
+        mean_2m = mean(Pump.value, last("2m"))
+
+    cramped = feature_set(Cramped)
+    cramped.state_limit_bytes = 700
+    check_bulk(cramped, {"s-1": first, "s-2": second}, {})
+
+
+def test_the_fold_is_compiled_here_and_carries_these_words() -> None:
+    assert kernel.library() is not None, "run make setup"
+    assert kernel.plan_of(COMPILED) is not None
+    assert kernel.plan_of(PLAIN) is None
+
+
+@pytest.mark.parametrize("size", [2_000])
+def test_long_windows_slide_without_losing_a_bit(size: int) -> None:
+    random = np.random.default_rng(7)
+    values = random.normal(20, 5, size) * 10.0 ** random.integers(-3, 3, size)
+    lag = np.where(random.random(size) < 0.1, random.integers(0, 100, size), 0)
+    events = [
+        reading(
+            float(value),
+            at_s=float(2 * n - behind),
+            id=str(n),
+            number=n + 1,
+            data={"level": float(value) if n % 7 else None, "mode": "on"},
+        )
+        for n, (value, behind) in enumerate(zip(values, lag, strict=True))
+    ]
+    check_bulk(COMPILED, {"s-1": events}, {})
