@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from retrodict.envelope import StampedEvent
+from retrodict.features import FeatureSet
 from retrodict.stamps import position
-from retrodict.windows import identity_of
+from retrodict.windows import Entry, check_of, identity_of
 
 SECOND_US = 1_000_000
 NOON_US = 1_767_614_400 * SECOND_US
@@ -53,3 +54,16 @@ def reading(  # noqa: PLR0913 - one argument a stamp
 def order_of(event: StampedEvent) -> tuple[int, int]:
     """Return what events of a key are ordered by: time, then identity."""
     return event.time_us, identity_of(event.source, event.id)
+
+
+def entries_of(definition: FeatureSet, events: Iterable[StampedEvent]) -> list[Entry]:
+    """Return events as a state that forgets nothing would hold them."""
+    return sorted(
+        Entry(
+            e.time_us,
+            identity_of(e.source, e.id),
+            check_of(e.digest),
+            definition.values_of(e.data),
+        )
+        for e in events
+    )

@@ -26,7 +26,7 @@ from retrodict.ports import EventLog, LifecycleStore
 from retrodict.rollout import run_name
 from retrodict.training_build import build_set
 from retrodict.training_run import hyperparameters, record_built
-from retrodict.training_set import Refusal
+from retrodict.training_sets import Refusal
 from retrodict_aws.clients import client
 from retrodict_aws.dynamodb_lifecycle_store import DynamoDBLifecycleStore
 from retrodict_aws.s3_event_log import S3EventLog

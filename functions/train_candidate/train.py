@@ -31,7 +31,7 @@ from retrodict.drift import Profile
 from retrodict.errors import PermanentError
 from retrodict.model import SCORE, Model, Scorer
 from retrodict.pipeline import Pipeline, load_pipelines
-from retrodict.training_set import Row, TrainingSet
+from retrodict.training_sets import Row, TrainingSet
 from retrodict_aws.training_set_files import (
     FIT,
     HELD_OUT,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from retrodict.artifact import Artifact, digest_of
 from retrodict.drift import Profile
-from retrodict.training_set import INJECTED, JudgedRow, Row, TrainingSet
+from retrodict.training_sets import INJECTED, JudgedRow, Row, TrainingSet
 from retrodict_aws.training_set_files import FIT, HELD_OUT, MANIFEST, to_files
 
 from tests.artifacts import NAMES, PIPELINE, RUN

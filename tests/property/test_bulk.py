@@ -4,7 +4,6 @@ Whatever arrives, in whatever order, and whatever the doubles are.
 """
 
 import struct
-from bisect import insort
 from math import isnan
 from typing import Any
 
@@ -42,9 +41,9 @@ from retrodict.vocabulary import (
     std,
     total,
 )
-from retrodict.windows import Entry, check_of, identity_of
+from retrodict.windows import Entry
 
-from tests.events import reading
+from tests.events import entries_of, reading
 
 
 class Pump(Event, type="bulk.pump", version=1):
@@ -171,13 +170,8 @@ def applied_then(
 ) -> list[Entry]:
     """Return everything applied after `known` events, by the plain fold."""
     _, folded = KeyState(definition).fold(events[:known])
-    entries: list[Entry] = []
-    for one in folded:
-        if one.outcome is Outcome.APPLIED:
-            e = one.event
-            stamps = e.time_us, identity_of(e.source, e.id), check_of(e.digest)
-            insort(entries, Entry(*stamps, definition.values_of(e.data)))
-    return entries
+    applied = [one.event for one in folded if one.outcome is Outcome.APPLIED]
+    return entries_of(definition, applied)
 
 
 def check_bulk(

@@ -16,7 +16,7 @@ from retrodict.pipeline import Pipeline
 from retrodict.stamps import duration_us
 from retrodict.system_events import LabelGiven, PredictionMade
 from retrodict.training_build import build
-from retrodict.training_set import (
+from retrodict.training_sets import (
     ASSUMED,
     INJECTED,
     LABEL,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from retrodict.judging import average_precision, judge, roc_auc
 from retrodict.model import Gates
-from retrodict.training_set import ASSUMED, INJECTED, LABEL, JudgedRow, Row
+from retrodict.training_sets import ASSUMED, INJECTED, LABEL, JudgedRow, Row
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tests.artifacts import LIMIT, NAMES, artifact

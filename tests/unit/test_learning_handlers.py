@@ -28,7 +28,7 @@ from retrodict.errors import (
 from retrodict.lifecycle import ChampionPromoted, decided
 from retrodict.model import SCORE, Model
 from retrodict.system_events import PredictionMade
-from retrodict.training_set import ASSUMED, INJECTED, JudgedRow, Row, TrainingSet
+from retrodict.training_sets import ASSUMED, INJECTED, JudgedRow, Row, TrainingSet
 from retrodict_aws.cloudwatch_drift import DriftAlarm, NoMeasurementError
 from retrodict_aws.s3_artifacts import S3Artifacts
 from retrodict_aws.s3_training_sets import S3TrainingSets, TrainingSetChangedError

@@ -32,7 +32,7 @@ from retrodict.envelope import StampedEvent
 from retrodict.forest import IsolationForest
 from retrodict.judging import roc_auc
 from retrodict.state import KeyState, Outcome
-from retrodict.training_set import identity
+from retrodict.training_sets import identity
 
 from tests.events import NOON_US, place, reading
 

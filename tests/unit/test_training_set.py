@@ -11,7 +11,7 @@ from retrodict.envelope import StampedEvent
 from retrodict.stamps import duration_us
 from retrodict.system_events import LabelGiven, PredictionMade
 from retrodict.training_build import build
-from retrodict.training_set import (
+from retrodict.training_sets import (
     ASSUMED,
     LABEL,
     Refusal,

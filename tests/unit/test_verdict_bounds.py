@@ -8,7 +8,7 @@ from retrodict.forest import LEAF, IsolationForest, Tree
 from retrodict.judging import average_precision, judge, measure
 from retrodict.lifecycle import CandidateJudged, decided
 from retrodict.model import Gates
-from retrodict.training_set import ASSUMED, INJECTED, LABEL, JudgedRow, Row
+from retrodict.training_sets import ASSUMED, INJECTED, LABEL, JudgedRow, Row
 
 from tests.artifacts import LIMIT, NAMES, PIPELINE, RUN, artifact
 from tests.events import NOON_US, place

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from retrodict.errors import PermanentError, StoreUnavailableError
-from retrodict.training_set import TrainingSet
+from retrodict.training_sets import TrainingSet
 
 from retrodict_aws.clients import AWS_ERRORS, error_code
 from retrodict_aws.s3_artifacts import split_uri

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from retrodict.training_set import JudgedRow, Row, TrainingSet
+from retrodict.training_sets import JudgedRow, Row, TrainingSet
 
 MANIFEST: Final = "manifest.json"
 FIT: Final = "fit.parquet"
@@ -36,7 +36,7 @@ def from_files(files: Mapping[str, bytes]) -> TrainingSet:
 
     Examples
     --------
-    >>> from retrodict.training_set import Row
+    >>> from retrodict.training_sets import Row
     >>> row = Row("s-1", 7, "p", (0.1, None))
     >>> found = TrainingSet("a", "d", ("x", "y"), 0, 5, 9, "p", (row,), (), ())
     >>> from_files(to_files(found)) == found

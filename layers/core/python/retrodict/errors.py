@@ -11,6 +11,7 @@
     │   ├── DecisionRefusedError       a decision does not follow from those before
     │   ├── ForestFormatError          it is no isolation forest that can be walked
     │   ├── UnequalForestError         flat trees score unlike their estimator
+    │   ├── TrainingRowsError          the rows asked for are not rows
     │   ├── MissingFeatureError        a feature that a model reads has no value
     │   └── ArtifactRefusedError       a package or artifact must not be loaded
     │       ├── WrongDigestError           it is not what its digest says
@@ -45,6 +46,10 @@ class ContractDefinitionError(PermanentError):
 
 class FeatureDefinitionError(PermanentError):
     """A feature or a feature set is declared wrongly."""
+
+
+class TrainingRowsError(PermanentError):
+    """What a training set was asked for cannot be read as rows of keys and times."""
 
 
 class PipelineDefinitionError(PermanentError):

@@ -6,7 +6,7 @@ from typing import Any
 
 from retrodict.artifact import Artifact
 from retrodict.model import Gates
-from retrodict.training_set import LABEL, JudgedRow, Row
+from retrodict.training_sets import LABEL, JudgedRow, Row
 
 
 def roc_auc(labels: Sequence[bool], scores: Sequence[float]) -> float:

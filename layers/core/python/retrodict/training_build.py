@@ -1,6 +1,6 @@
 """The making of training sets: events of the log folded in bulk, row by row as served.
 
-What a set is, and what makes it the same set, is in `retrodict.training_set`.
+What a set is, and what makes it the same set, is in `retrodict.training_sets`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from retrodict.stamps import duration_us, to_text
 from retrodict.state import order_of_knowing
 from retrodict.system_events import LabelGiven, PredictionMade
 from retrodict.training_run import SEED
-from retrodict.training_set import (
+from retrodict.training_sets import (
     ASSUMED,
     INJECTED,
     LABEL,

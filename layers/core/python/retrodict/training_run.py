@@ -18,7 +18,7 @@ from retrodict.lifecycle import (
 )
 from retrodict.pipeline import Pipeline
 from retrodict.ports import LifecycleStore
-from retrodict.training_set import Refusal, TrainingSet
+from retrodict.training_sets import Refusal, TrainingSet
 
 SEED: Final = 1
 """Of what is injected and of the fit, so that a run can be repeated to the bit."""

@@ -10,7 +10,7 @@ from retrodict.envelope import StampedEvent, digest_of
 from retrodict.errors import PermanentError
 from retrodict.forest import IsolationForest, from_estimator, prove_equal
 from retrodict.model import Canary, Gates, Model, Monitor, Retraining
-from retrodict.training_set import identity
+from retrodict.training_sets import identity
 
 from pipelines.sensor_anomaly.contract import HIGHEST, LOWEST
 from pipelines.sensor_anomaly.features import Sensor
