@@ -1,10 +1,12 @@
 """The steps of a run that need the log and the lifecycle, without knowing AWS."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from retrodict.artifact import Artifact
+from retrodict.contracts import Event
 from retrodict.deciding import record
+from retrodict.envelope import StampedEvent
 from retrodict.errors import ArtifactRefusedError
 from retrodict.judging import Verdict
 from retrodict.lifecycle import (
@@ -21,6 +23,7 @@ from retrodict.ports import EventLog, LifecycleStore
 from retrodict.state import order_of_knowing
 from retrodict.system_events import LabelGiven, PredictionMade
 from retrodict.training_set import Refusal, TrainingSet, build, join_labels
+from retrodict.upcasting import all_newest
 
 SEED: Final = 1
 """Of what is injected and of the fit, so that a run can be repeated to the bit."""
@@ -30,14 +33,18 @@ def build_set(
     pipeline: Pipeline, log: EventLog, until_us: int
 ) -> TrainingSet | Refusal:
     """Read the log once and build the training set of a run."""
-    read = pipeline.trained_on.event.contract().type
-    label, prediction = LabelGiven.contract().type, PredictionMade.contract().type
-    labels = [e for e in log.read([label]) if e.observed_at_us <= until_us]
+
+    def read(event: type[Event]) -> Iterator[StampedEvent]:
+        name = event.contract().type
+        return all_newest(log.read([name]), {name: event})
+
+    labels = [e for e in read(LabelGiven) if e.observed_at_us <= until_us]
     by_prediction = any(e.data["prediction_id"] is not None for e in labels)
     truth, _ = join_labels(
-        order_of_knowing(labels), log.read([prediction]) if by_prediction else ()
+        order_of_knowing(labels), read(PredictionMade) if by_prediction else ()
     )
-    return build(pipeline, log.read([read]), truth, until_us=until_us, seed=SEED)
+    readings = read(pipeline.trained_on.event)
+    return build(pipeline, readings, truth, until_us=until_us, seed=SEED)
 
 
 def record_built(
