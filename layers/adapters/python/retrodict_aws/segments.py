@@ -50,6 +50,7 @@ IDENTITY: Final = ("key", "source", "id", "digest", "position")
 _TYPES: Final = {
     str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()
 }  # fmt: skip
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _INT64: Final = 1 << 63
 
 
@@ -73,7 +74,7 @@ def schema_of(contract: Contract | None) -> pa.Schema:
 
 def json_of(data: dict[str, Any]) -> str:
     """Return a payload as text that gives it back exactly."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(data)
 
 
 def encode(events: Sequence[StampedEvent], contract: Contract | None) -> bytes:
