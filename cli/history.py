@@ -4,7 +4,9 @@ from collections.abc import Collection, Iterable
 from functools import cached_property
 
 from retrodict.envelope import StampedEvent
+from retrodict.pipeline import load_catalog
 from retrodict.state import order_of_knowing
+from retrodict.upcasting import all_newest
 from retrodict_aws.s3_event_log import S3EventLog
 
 from cli.target import Target
@@ -23,7 +25,7 @@ class History:
     def read(cls, target: Target, types: Collection[str] | None = None) -> "History":
         """Read the log of a deployment, or only the events of some `types`."""
         log = S3EventLog(target.client("s3"), target.outputs["EventLogBucketName"])
-        return cls(log.read(types=types))
+        return cls(all_newest(log.read(types=types), load_catalog().contracts))
 
     @cached_property
     def _by_type(self) -> dict[str, list[StampedEvent]]:

@@ -6,6 +6,7 @@ import click
 from retrodict.errors import RetrodictError
 
 from cli import (
+    compact,
     explain,
     features,
     label,
@@ -52,6 +53,7 @@ for command in (
     features.features,
     quarantine.quarantine,
     rebuild.rebuild,
+    compact.compact,
     retrain.retrain,
     predict.predict,
     label.label,

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from retrodict.buckets import bucket_of
 from retrodict.envelope import StampedEvent
 from retrodict.errors import (
     PermanentError,
@@ -74,12 +75,19 @@ class FakeEventLog:
         types: Collection[str] | None = None,
         *,
         arrived_from: date | None = None,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
     ) -> Iterator[StampedEvent]:
         since = "" if arrived_from is None else f"arrived={arrived_from.isoformat()}"
         for name, events in self.segments.items():
             event_type, arrived, *_ = [*name.removeprefix("type=").split("/"), since]
-            if types is None or event_type in types:
-                yield from events if arrived >= since else ()
+            if (types is None or event_type in types) and arrived >= since:
+                yield from (
+                    event
+                    for event in events
+                    if (keys is None or event.key in keys)
+                    and (buckets is None or bucket_of(event.key) in buckets)
+                )
 
 
 class FakeLifecycleStore:

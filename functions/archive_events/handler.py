@@ -26,6 +26,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from retrodict.envelope import StampedEvent
 from retrodict.errors import TransientError
+from retrodict.pipeline import load_catalog
 from retrodict.ports import EventLog, Quarantine
 from retrodict_aws.clients import client
 from retrodict_aws.kinesis_batch import (
@@ -47,7 +48,11 @@ logger, metrics, tracer = Logger(), Metrics(), Tracer()
 def ports() -> tuple[EventLog, Quarantine]:
     """Build the real ports on first use, so that importing this module does nothing."""
     return (
-        S3EventLog(client("s3"), os.environ["EVENT_LOG_BUCKET_NAME"]),
+        S3EventLog(
+            client("s3"),
+            os.environ["EVENT_LOG_BUCKET_NAME"],
+            contracts=load_catalog().contracts,
+        ),
         S3Quarantine(client("s3"), os.environ["QUARANTINE_BUCKET_NAME"]),
     )
 

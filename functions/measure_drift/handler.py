@@ -28,6 +28,7 @@ from retrodict.ports import EventLog, LifecycleStore
 from retrodict.stamps import from_datetime
 from retrodict.system_events import PredictionMade
 from retrodict.training_run import champion_digest
+from retrodict.upcasting import all_newest
 from retrodict.watching import Window, measure_window
 from retrodict_aws.clients import client
 from retrodict_aws.dynamodb_lifecycle_store import DynamoDBLifecycleStore
@@ -65,7 +66,10 @@ def handle(
         return None
     width = timedelta(microseconds=pipeline.model.monitor.window_us)
     since = datetime.fromtimestamp(until_us / 1e6, UTC) - width
-    predictions = log.read([PREDICTIONS], arrived_from=since.date())
+    predictions = all_newest(
+        log.read([PREDICTIONS], arrived_from=since.date()),
+        {PREDICTIONS: PredictionMade},
+    )
     return measure_window(predictions, artifacts.load(digest), pipeline.model, until_us)
 
 

@@ -9,6 +9,12 @@ from infra.constructs.bucket import KeptBucket
 from infra.constructs.grants import deny
 
 SEGMENTS = "segments/"
+# What would take an older version of an object away, or stop keeping them.
+FOR_EVER = [
+    "s3:DeleteObjectVersion",
+    "s3:PutBucketVersioning",
+    "s3:PutLifecycleConfiguration",
+]
 
 
 class EventLog(KeptBucket):
@@ -59,15 +65,22 @@ class EventLog(KeptBucket):
         self._allow_list(grantee)
         self._allow_decrypt(grantee)
 
+    def grant_compact(self, grantee: iam.IRole) -> None:
+        """Let `grantee` replace segments by merged ones, and nothing for ever.
+
+        The bucket keeps what is deleted as an older version, which `grantee` can
+        neither remove nor switch off.
+        """
+        actions = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+        self._allow_objects(grantee, actions, f"{SEGMENTS}*")
+        self._allow_list(grantee)
+        self._allow_encrypt(grantee)
+        deny(grantee, FOR_EVER, self._everything)
+
     def forbid_erasure(self, grantee: iam.IGrantable) -> None:
         """Deny `grantee` to delete or unversion anything, whatever else allows it."""
-        deny(
-            grantee,
-            [
-                "s3:DeleteObject",
-                "s3:DeleteObjectVersion",
-                "s3:PutBucketVersioning",
-                "s3:PutLifecycleConfiguration",
-            ],
-            [self._bucket.bucket_arn, self._bucket.arn_for_objects("*")],
-        )
+        deny(grantee, ["s3:DeleteObject", *FOR_EVER], self._everything)
+
+    @property
+    def _everything(self) -> list[str]:
+        return [self._bucket.bucket_arn, self._bucket.arn_for_objects("*")]

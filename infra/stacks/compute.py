@@ -8,6 +8,7 @@ from infra.constructs.alarms import AlarmTopic
 from infra.constructs.encryption import EncryptionKey
 from infra.constructs.file_import import FileImport
 from infra.constructs.layers import CodeLayer, DependencyLayer
+from infra.constructs.log_compaction import LogCompaction
 from infra.constructs.pipeline_function import (
     METRICS_NAMESPACE,
     PipelineFunction,
@@ -18,9 +19,11 @@ from infra.constructs.stream_consumer import StreamConsumer
 from infra.settings import Settings
 from infra.stacks.state import StateStack
 
+IDENTITY_LOOKBACK_DAYS = 35
+
 
 class ComputeStack(Stack):
-    """Validate, fold, archive and import, wired to the state."""
+    """Validate, fold, archive, import and compact, wired to the state."""
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class ComputeStack(Stack):
         self._write_features(hot, Duration.seconds(settings.feature_window_seconds))
         self._archive_events(arrow, Duration.seconds(settings.archive_window_seconds))
         self._import_files(dataframe)
+        self._compact_log(arrow)
 
     def _validate_records(self, dependencies: DependencyLayer) -> None:
         state = self._state
@@ -186,3 +190,23 @@ class ComputeStack(Stack):
             function=function,
             alarms=self._alarms,
         )
+
+    def _compact_log(self, dependencies: DependencyLayer) -> None:
+        state = self._state
+        function = PipelineFunction(
+            self,
+            "CompactLog",
+            name="compact_log",
+            workplace=self._workplace,
+            dependencies=dependencies,
+            memory_mib=3_008,
+            timeout=Duration.minutes(15),
+            variables={
+                "EVENT_LOG_BUCKET_NAME": state.event_log.bucket_name,
+                "IDENTITY_LOOKBACK_DAYS": str(IDENTITY_LOOKBACK_DAYS),
+                "QUARANTINE_BUCKET_NAME": state.quarantine.bucket_name,
+            },
+        )
+        state.event_log.grant_compact(function.role)
+        state.quarantine.grant_quarantine(function.role)
+        LogCompaction(self, "LogCompaction", function=function, alarms=self._alarms)

@@ -10,6 +10,7 @@ from tests.infra.conftest import ENVIRONMENTS, Assembly
 
 FUNCTIONS = {
     "ArchiveEvents": "archive_events",
+    "CompactLog": "compact_log",
     "ImportFiles": "import_files",
     "ValidateRecords": "validate_records",
     "WriteFeatures": "write_features",
@@ -33,6 +34,17 @@ CONSUME = {
 KEYS = {"kms:Decrypt", "kms:GenerateDataKey"}
 ALLOWED = {
     "archive_events": ALWAYS | CONSUME | KEYS | {"s3:GetObject", "s3:PutObject"},
+    "compact_log": ALWAYS
+    | KEYS
+    | {
+        "s3:DeleteObject",
+        "s3:GetObject",
+        "s3:ListBucket",
+        "s3:PutObject",
+        "sqs:GetQueueAttributes",
+        "sqs:GetQueueUrl",
+        "sqs:SendMessage",
+    },
     "import_files": ALWAYS
     | KEYS
     | {
@@ -152,6 +164,8 @@ def test_wildcards_stand_only_for_the_names_of_objects_below_a_prefix(
         ("ArchiveEvents", "/aws/lambda/*"),
         ("ArchiveEvents", "/rejected/*"),
         ("ArchiveEvents", "/segments/*"),
+        ("CompactLog", "/rejected/*"),
+        ("CompactLog", "/segments/*"),
         ("ImportFiles", "/*"),
         ("ImportFiles", "/rejected/*"),
         ("ValidateRecords", "/aws/lambda/*"),
@@ -171,8 +185,9 @@ def test_no_function_can_erase_from_the_log_even_by_a_later_mistake(
         if statement["Effect"] == "Deny"
     ]
 
-    assert actions(iter(denials), "Deny") == {
-        "s3:DeleteObject",
+    # Compaction deletes what it has replaced; the bucket keeps the older version.
+    replaced = set() if function == "CompactLog" else {"s3:DeleteObject"}
+    assert actions(iter(denials), "Deny") == replaced | {
         "s3:DeleteObjectVersion",
         "s3:PutBucketVersioning",
         "s3:PutLifecycleConfiguration",
@@ -180,7 +195,21 @@ def test_no_function_can_erase_from_the_log_even_by_a_later_mistake(
     assert all("EventLog" in json.dumps(denial["Resource"]) for denial in denials)
 
 
-def test_only_the_archive_may_add_to_the_log(assembly: Assembly) -> None:
+def test_only_compaction_may_take_a_segment_out_of_the_log(
+    assembly: Assembly,
+) -> None:
+    erasers = {
+        policy.logical_id.partition("Role")[0]
+        for policy in assembly.resources("AWS::IAM::Policy")
+        for statement in policy.properties["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+        and "s3:DeleteObject" in as_list(statement["Action"])
+    }
+
+    assert erasers == {"CompactLog"}
+
+
+def test_only_the_archive_and_compaction_may_add_to_the_log(assembly: Assembly) -> None:
     writers = {
         function
         for function in FUNCTIONS
@@ -190,7 +219,7 @@ def test_only_the_archive_may_add_to_the_log(assembly: Assembly) -> None:
         and "EventLog" in json.dumps(statement["Resource"])
     }
 
-    assert writers == {"ArchiveEvents"}
+    assert writers == {"ArchiveEvents", "CompactLog"}
 
 
 def test_a_key_is_used_only_through_the_service_that_holds_the_data(

@@ -109,23 +109,27 @@ def test_every_queue_carries_its_alarm(assembly: Assembly, environment: str) -> 
         ), queue
 
 
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [("WriteFeatures", "ConflictingEvents"), ("CompactLog", "ReusedIdentities")],
+)
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_an_identity_with_two_payloads_raises_an_alarm(
-    assembly: Assembly, environment: str
+    assembly: Assembly, environment: str, name: str, metric: str
 ) -> None:
     [function] = [
         function
         for function in assembly.resources(
             "AWS::Lambda::Function", environment=environment
         )
-        if function.logical_id.startswith("WriteFeatures")
+        if function.logical_id.startswith(name)
     ]
     variables = function.properties["Environment"]["Variables"]
 
     [alarm] = alarms_on(
         assembly,
         environment,
-        "ConflictingEvents",
+        metric,
         variables["POWERTOOLS_SERVICE_NAME"],
     )
 
@@ -161,27 +165,54 @@ def test_every_dropped_file_is_imported_or_its_name_is_kept(assembly: Assembly) 
                 "EventBridgeConfiguration": {"EventBridgeEnabled": True}
             }, bucket
 
-    for rule in assembly.resources("AWS::Events::Rule"):
-        pattern = rule.properties["EventPattern"]
-        [target] = rule.properties["Targets"]
+    patterns = [
+        rule.properties["EventPattern"]
+        for rule in assembly.resources("AWS::Events::Rule")
+        if "EventPattern" in rule.properties
+    ]
+    assert len(patterns) == len(ENVIRONMENTS)
+    for pattern in patterns:
         assert pattern["source"] == ["aws.s3"]
         assert pattern["detail-type"] == ["Object Created"]
         assert "ImportsBucket" in json.dumps(pattern["detail"]["bucket"]["name"])
-        assert target["RetryPolicy"]["MaximumRetryAttempts"] == 185
-        assert "Fn::GetAtt" in target["DeadLetterConfig"]["Arn"]
 
 
-def test_an_import_that_fails_itself_ends_in_the_same_queue(assembly: Assembly) -> None:
+def test_what_a_rule_or_its_function_cannot_do_ends_in_one_queue(
+    assembly: Assembly,
+) -> None:
     for environment in ENVIRONMENTS:
-        [rule] = assembly.resources("AWS::Events::Rule", environment=environment)
-        [invocations] = assembly.resources(
-            "AWS::Lambda::EventInvokeConfig", environment=environment
-        )
-        [target] = rule.properties["Targets"]
-        failed = invocations.properties["DestinationConfig"]["OnFailure"]
+        failed = {
+            json.dumps(invocations.properties["FunctionName"]): invocations.properties
+            for invocations in assembly.resources(
+                "AWS::Lambda::EventInvokeConfig", environment=environment
+            )
+        }
+        rules = assembly.resources("AWS::Events::Rule", environment=environment)
 
-        assert failed["Destination"] == target["DeadLetterConfig"]["Arn"]
-        assert invocations.properties["MaximumRetryAttempts"] == 2
+        assert len(rules) == len(failed) == 2
+        for rule in rules:
+            [target] = rule.properties["Targets"]
+            function = {"Ref": target["Arn"]["Fn::GetAtt"][0]}
+            invocations = failed[json.dumps(function)]
+            lost = invocations["DestinationConfig"]["OnFailure"]["Destination"]
+
+            assert lost == target["DeadLetterConfig"]["Arn"], rule
+            assert "Fn::GetAtt" in lost, rule
+            assert invocations["MaximumRetryAttempts"] == 2
+            assert target["RetryPolicy"]["MaximumRetryAttempts"] == 185
+
+
+def test_the_log_is_compacted_every_day(assembly: Assembly) -> None:
+    for environment in ENVIRONMENTS:
+        [schedule] = [
+            rule.properties
+            for rule in assembly.resources("AWS::Events::Rule", environment=environment)
+            if "ScheduleExpression" in rule.properties
+        ]
+        [target] = schedule["Targets"]
+
+        assert schedule["ScheduleExpression"] == "cron(0 2 * * ? *)"
+        assert target["Arn"]["Fn::GetAtt"][0].startswith("CompactLog")
 
 
 def test_functions_are_traced_and_their_logs_end(assembly: Assembly) -> None:

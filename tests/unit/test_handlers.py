@@ -11,14 +11,21 @@ from typing import Any
 
 import pytest
 from retrodict.contracts import Event, Key, field
-from retrodict.errors import StoreUnavailableError, StreamUnavailableError
+from retrodict.errors import (
+    LogConflictError,
+    StoreUnavailableError,
+    StreamUnavailableError,
+)
 from retrodict.online import plan, project
+from retrodict.pipeline import load_catalog
 from retrodict.ports import KeyedBatch, OnlineItem
 from retrodict.validation import Catalog
 from retrodict_aws.kinesis_batch import DeliveredRecord, again_from, delivered
 from retrodict_aws.kinesis_event_stream import encode
+from retrodict_aws.s3_event_log import S3EventLog
 
 from tests.events import NOON_US, reading
+from tests.fake_s3 import FakeS3
 from tests.fakes import (
     FakeEventLog,
     FakeEventStream,
@@ -307,3 +314,57 @@ def lambda_event(*records: DeliveredRecord) -> dict[str, Any]:
             for r in records
         ]
     }
+
+
+# --- compact_log ----------------------------------------------------------------------
+
+
+class PatientContext(Context):
+    """A Lambda context with time left."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 900_000
+
+
+@pytest.mark.filterwarnings("ignore:This metric doesn't meet:UserWarning")
+@of("compact_log")
+def test_a_schedule_merges_what_is_over_and_tells_what_was_reused(
+    handler: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    s3, quarantine = FakeS3(), FakeQuarantine()
+    log = S3EventLog(s3, "log", contracts=load_catalog().contracts)
+    day = "type=sensor.reading/arrived=2026-01-05"
+    log.append(f"{day}/shard-1", [reading(1.0, number=1)])
+    log.append(f"{day}/shard-2", [reading(2.0, number=2)])
+    monkeypatch.setattr(handler, "ports", lambda: (log, quarantine))
+    monkeypatch.setenv("IDENTITY_LOOKBACK_DAYS", "35")
+
+    early = handler.lambda_handler({"time": "2026-01-05T23:00:00Z"}, PatientContext())
+    done = handler.lambda_handler({"time": "2026-01-06T02:00:00Z"}, PatientContext())
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert early == {"partitions": 0, "unfinished": 0}
+    assert done == {"partitions": 1, "unfinished": 0}
+    assert [d["id"] for d in quarantine.read()] == ["1"]
+    assert [line["ReusedIdentities"] for line in told if "_aws" in line] == [[0], [1]]
+
+
+@pytest.mark.filterwarnings("ignore:This metric doesn't meet:UserWarning")
+@of("compact_log")
+def test_a_day_that_cannot_be_merged_fails_the_run_after_everything_else(
+    handler: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3, quarantine = FakeS3(), FakeQuarantine()
+    log = S3EventLog(s3, "log")
+    for day, value in (("2026-01-05", 1.0), ("2026-01-05", 2.0), ("2026-01-06", 3.0)):
+        name = f"type=sensor.reading/arrived={day}/shard-{value}"
+        log.append(name, [reading(value, number=int(day[-1]))])
+    monkeypatch.setattr(handler, "ports", lambda: (log, quarantine))
+    monkeypatch.setenv("IDENTITY_LOOKBACK_DAYS", "35")
+
+    with pytest.raises(LogConflictError, match=r"sensor\.reading, 2026-01-05"):
+        handler.lambda_handler({"time": "2026-01-08T02:00:00Z"}, PatientContext())
+
+    assert any("arrived=2026-01-06/bucket=" in key for key in s3.objects)

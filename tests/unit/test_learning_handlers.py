@@ -71,9 +71,13 @@ class ReadLog(FakeEventLog):
         types: Collection[str] | None = None,
         *,
         arrived_from: date | None = None,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
     ) -> Iterator[StampedEvent]:
         self.asked.append((tuple(types or ()), arrived_from))
-        return super().read(types, arrived_from=arrived_from)
+        return super().read(
+            types, arrived_from=arrived_from, keys=keys, buckets=buckets
+        )
 
 
 class World:

@@ -1,82 +1,82 @@
 """The event log in S3: Parquet segments that are written once and never changed."""
 
 import hashlib
+import io
+import itertools
 import json
+import re
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
-from io import BytesIO
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from retrodict.buckets import bucket_of
+from retrodict.contracts import Contract, Event
 from retrodict.envelope import StampedEvent
 from retrodict.errors import PermanentError, StoreUnavailableError
+from retrodict.ports import Identity, LogPartition, SegmentFile
+from retrodict.stamps import from_datetime
 
 from retrodict_aws.clients import AWS_ERRORS, error_code
+from retrodict_aws.segments import LAYOUT, Segment, encode, json_of, schema_of
 
 PREFIX: Final = "segments/"
+ENDING: Final = ".parquet"
 ROWS_DIGEST: Final = "rows-sha256"
+WHOLE_BYTES: Final = 1 << 20
+"""Segments up to this size are fetched whole; of larger ones only what is read."""
+LISTINGS: Final = 5
+"""How often a partition is listed again because a segment in it has gone."""
 
-SCHEMA: Final = pa.schema(
-    [
-        ("key", pa.string()),
-        ("source", pa.string()),
-        ("id", pa.string()),
-        ("schema_version", pa.int32()),
-        ("time_us", pa.int64()),
-        ("observed_at_us", pa.int64()),
-        ("position", pa.string()),
-        ("late", pa.bool_()),
-        ("tags", pa.list_(pa.string())),
-        ("digest", pa.string()),
-        ("data", pa.string()),
-        ("causation_id", pa.string()),
-        ("correlation_id", pa.string()),
-    ]
-)
-"""Columns of a segment; the event type is a partition of the object key."""
+_MERGED: Final = re.compile(r"bucket=(\d\d)/v(\d+)-[0-9a-f]+")
+_GONE: Final = {"NoSuchKey", "404", "NotFound"}
 
 
 class SegmentCollisionError(PermanentError):
     """A segment of that name holds other events; the log is never overwritten."""
 
 
-def _row(event: StampedEvent) -> dict[str, Any]:
-    return {
-        "key": event.key,
-        "source": event.source,
-        "id": event.id,
-        "schema_version": event.schema_version,
-        "time_us": event.time_us,
-        "observed_at_us": event.observed_at_us,
-        "position": event.position,
-        "late": event.late,
-        "tags": list(event.tags),
-        "digest": event.digest,
-        "data": json.dumps(event.data, sort_keys=True, separators=(",", ":")),
-        "causation_id": event.causation_id,
-        "correlation_id": event.correlation_id,
-    }
-
-
-def _event(event_type: str, row: dict[str, Any]) -> StampedEvent:
-    return StampedEvent(
-        key=row["key"],
-        source=row["source"],
-        id=row["id"],
-        type=event_type,
-        schema_version=row["schema_version"],
-        time_us=row["time_us"],
-        observed_at_us=row["observed_at_us"],
-        position=row["position"],
-        late=row["late"],
-        tags=tuple(row["tags"]),
-        digest=row["digest"],
-        data=json.loads(row["data"]),
-        causation_id=row["causation_id"],
-        correlation_id=row["correlation_id"],
+def listed(found: Mapping[str, Any]) -> SegmentFile:
+    """Return what one entry of a listing says."""
+    name = found["Key"].removeprefix(PREFIX).removesuffix(ENDING)
+    merged = _MERGED.fullmatch(name.split("/", 2)[-1])
+    return SegmentFile(
+        name,
+        found["Size"],
+        from_datetime(found["LastModified"]),
+        *((int(merged[1]), int(merged[2])) if merged else (None, None)),
     )
+
+
+def rows_digest(events: Sequence[StampedEvent]) -> str:
+    """Return a digest of what a segment holds, the same in every layout."""
+    rows = [
+        {
+            "key": event.key,
+            "source": event.source,
+            "id": event.id,
+            "schema_version": event.schema_version,
+            "time_us": event.time_us,
+            "observed_at_us": event.observed_at_us,
+            "position": event.position,
+            "late": event.late,
+            "tags": list(event.tags),
+            "digest": event.digest,
+            "data": json_of(event.data),
+            "causation_id": event.causation_id,
+            "correlation_id": event.correlation_id,
+        }
+        for event in events
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _key(name: str) -> str:
+    return f"{PREFIX}{name}{ENDING}"
+
+
+class _Gone(Exception):  # noqa: N818 - not an error: the log is listed again
+    """A segment that was listed is not there any more."""
 
 
 class S3EventLog:
@@ -84,15 +84,26 @@ class S3EventLog:
 
     Parameters
     ----------
+    contracts
+        By event type, what `append` knows of the payloads; events of other types are
+        written as text. Reading needs none.
     kept_events
         How many events to keep in memory between reads, in the segments used latest:
         who reads a moving window again and again fetches only what is new. A segment
         never changes, so what is kept is never stale.
     """
 
-    def __init__(self, client: Any, bucket_name: str, *, kept_events: int = 0) -> None:
+    def __init__(
+        self,
+        client: Any,
+        bucket_name: str,
+        *,
+        contracts: Mapping[str, type[Event]] | None = None,
+        kept_events: int = 0,
+    ) -> None:
         self._client = client
         self._bucket_name = bucket_name
+        self._contracts = contracts or {}
         self._kept_events = kept_events
         self._kept: OrderedDict[str, list[StampedEvent]] = OrderedDict()
         self._held_events = 0
@@ -105,21 +116,17 @@ class S3EventLog:
         SegmentCollisionError
             A segment called `name` holds other events.
         """
-        rows = [_row(event) for event in events]
-        digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-        buffer = BytesIO()
-        pq.write_table(
-            pa.Table.from_pylist(rows, schema=SCHEMA),
-            buffer,
-            compression="zstd",
-            compression_level=1,
-        )
-        key = f"{PREFIX}{name}.parquet"
+        self._put(name, events)
+
+    def _put(self, name: str, events: Sequence[StampedEvent]) -> int:
+        """Write one segment unless it is there, and return how many bytes it has."""
+        body = encode(events, self._contract(name))
+        digest = rows_digest(events)
         try:
             self._client.put_object(
                 Bucket=self._bucket_name,
-                Key=key,
-                Body=buffer.getvalue(),
+                Key=_key(name),
+                Body=body,
                 IfNoneMatch="*",
                 Metadata={ROWS_DIGEST: digest},
             )
@@ -129,22 +136,36 @@ class S3EventLog:
                     f"log {self._bucket_name!r} refused segment {name!r}: "
                     f"{error_code(error)}"
                 ) from error
-            self._check_same(key, digest)
+            return self._check_same(name, digest)
+        return len(body)
 
-    def _check_same(self, key: str, digest: str) -> None:
+    def _contract(self, name: str) -> Contract | None:
+        event = self._contracts.get(name.split("/", 1)[0].removeprefix("type="))
+        return None if event is None else event.contract()
+
+    def _check_same(self, name: str, digest: str) -> int:
         """Accept a redelivered segment, refuse another one under its name."""
-        head = self._client.head_object(Bucket=self._bucket_name, Key=key)
+        try:
+            head = self._client.head_object(Bucket=self._bucket_name, Key=_key(name))
+        except AWS_ERRORS as error:
+            raise StoreUnavailableError(
+                f"log {self._bucket_name!r} refused to tell of segment {name!r}: "
+                f"{error_code(error)}"
+            ) from error
         if head["Metadata"].get(ROWS_DIGEST) != digest:
             raise SegmentCollisionError(
-                f"segment {key!r} exists with other events: find out who wrote it; "
+                f"segment {name!r} exists with other events: find out who wrote it; "
                 "nothing was overwritten"
             )
+        return int(head["ContentLength"])
 
     def read(
         self,
         types: Collection[str] | None = None,
         *,
         arrived_from: date | None = None,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
     ) -> Iterator[StampedEvent]:
         """Yield every event of every segment; see `EventLog.read`.
 
@@ -154,36 +175,242 @@ class S3EventLog:
             Only these event types; all if None.
         arrived_from
             Only segments whose records arrived on this date or later.
-        """
-        prefixes = [PREFIX] if types is None else [f"{PREFIX}type={t}/" for t in types]
-        since = "" if arrived_from is None else f"arrived={arrived_from.isoformat()}"
-        for prefix in prefixes:
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket_name,
-                Prefix=prefix,
-                # Of one type, keys stand in the order of arrival.
-                StartAfter=prefix + since if types is not None else prefix,
-            )
-            for page in pages:
-                for found in page.get("Contents", []):
-                    if found["Key"].removeprefix(PREFIX).split("/")[1] >= since:
-                        yield from self._segment(found["Key"])
+        keys, buckets
+            Only events of these keys, or of keys in these parts. Merged segments of
+            other parts are not fetched, and of the others only the row groups that
+            may hold one of `keys`.
 
-    def _segment(self, key: str) -> list[StampedEvent]:
-        events = self._kept.get(key)
+        Raises
+        ------
+        StoreUnavailableError
+            Segments went away faster than they could be listed.
+        """
+        since = "" if arrived_from is None else arrived_from.isoformat()
+        for (event_type, arrived), found in self._partitions(types, since):
+            if arrived >= since:
+                segments = [*found]
+                yield from self._partition(
+                    f"type={event_type}/arrived={arrived}/", segments, keys, buckets
+                )
+
+    def _partitions(
+        self, types: Collection[str] | None, since: str
+    ) -> Iterator[tuple[tuple[str, str], Iterator[SegmentFile]]]:
+        if types is None:
+            every = self._list("")
+        else:
+            # Of one type, keys stand in the order of arrival.
+            every = itertools.chain.from_iterable(
+                self._list(f"type={t}/", after=f"arrived={since}" if since else "")
+                for t in types
+            )
+        return itertools.groupby(every, key=lambda one: (one.event_type, one.arrived))
+
+    def _list(self, below: str, *, after: str = "") -> Iterator[SegmentFile]:
+        """Yield the segments below a prefix, in the order of their keys."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket_name,
+            Prefix=PREFIX + below,
+            StartAfter=PREFIX + below + after,
+        )
+        for page in pages:
+            yield from map(listed, page.get("Contents", []))
+
+    def _partition(
+        self,
+        below: str,
+        segments: Sequence[SegmentFile],
+        keys: Collection[str] | None,
+        buckets: Collection[int] | None,
+    ) -> Iterator[StampedEvent]:
+        """Yield the events of one type and date, whatever compaction does meanwhile.
+
+        A segment that has gone was merged into others, which another listing shows.
+        """
+        done: set[str] = set()
+        wanted = _buckets(keys, buckets)
+        for _ in range(LISTINGS):
+            try:
+                for one in segments:
+                    if one.name in done or _is_elsewhere(one, wanted):
+                        continue
+                    yield from self._segment(one, keys, buckets)
+                    done.add(one.name)
+            except _Gone:
+                segments = [*self._list(below)]
+            else:
+                return
+        raise StoreUnavailableError(
+            f"log {self._bucket_name!r}: segments below {below!r} go away faster than "
+            "they can be listed: read again when compaction has finished"
+        )
+
+    def _segment(
+        self,
+        one: SegmentFile,
+        keys: Collection[str] | None,
+        buckets: Collection[int] | None,
+    ) -> list[StampedEvent]:
+        events = self._kept.get(one.name)
         if events is not None:
-            self._kept.move_to_end(key)
+            self._kept.move_to_end(one.name)
+        else:
+            events = self._open(one).events(keys=keys, buckets=buckets)
+            if keys is None and buckets is None:
+                self._keep(one.name, events)
             return events
-        events = self._fetch(key)
+        if keys is not None:
+            events = [event for event in events if event.key in keys]
+        if buckets is not None:
+            events = [event for event in events if bucket_of(event.key) in buckets]
+        return events
+
+    def _keep(self, name: str, events: list[StampedEvent]) -> None:
         if len(events) <= self._kept_events:
-            self._kept[key] = events
+            self._kept[name] = events
             self._held_events += len(events)
         while self._held_events > self._kept_events:
             self._held_events -= len(self._kept.popitem(last=False)[1])
-        return events
 
-    def _fetch(self, key: str) -> list[StampedEvent]:
-        answer = self._client.get_object(Bucket=self._bucket_name, Key=key)
-        event_type = key.removeprefix(PREFIX).split("/")[0].removeprefix("type=")
-        table = pq.ParquetFile(BytesIO(answer["Body"].read())).read()
-        return [_event(event_type, row) for row in table.to_pylist()]
+    def _open(self, one: SegmentFile) -> Segment:
+        source = _Object(
+            self._client, self._bucket_name, _key(one.name), one.size_bytes
+        )
+        if one.size_bytes <= WHOLE_BYTES:
+            return Segment(one.event_type, io.BytesIO(source.fetch()))
+        return Segment(one.event_type, source)
+
+    def partitions(
+        self, types: Collection[str] | None = None
+    ) -> Iterator[LogPartition]:
+        """Yield every partition with its segments; see `SegmentStore.partitions`."""
+        for (event_type, arrived), found in self._partitions(types, ""):
+            yield LogPartition(event_type, arrived, tuple(found))
+
+    def events_of(
+        self,
+        file: SegmentFile,
+        *,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
+    ) -> list[StampedEvent]:
+        """Return the events of one segment; see `SegmentStore.events_of`."""
+        try:
+            return self._open(file).events(keys=keys, buckets=buckets)
+        except _Gone as gone:
+            raise self._has_gone(file) from gone
+
+    def identities_of(
+        self, file: SegmentFile, ids: Collection[str] | None = None
+    ) -> Iterator[Identity]:
+        """Yield identities, fetching only their columns."""
+        try:
+            yield from self._open(file).identities(ids)
+        except _Gone as gone:
+            raise self._has_gone(file) from gone
+
+    def _has_gone(self, file: SegmentFile) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"log {self._bucket_name!r}: segment {file.name!r} has gone since it was "
+            "listed: another compaction runs; run again when it has finished"
+        )
+
+    def write_merged(
+        self, partition: LogPartition, bucket: int, events: Sequence[StampedEvent]
+    ) -> SegmentFile:
+        """Write one merged segment; see `SegmentStore.write_merged`.
+
+        It is named after what it holds and how its payloads are typed, so that a
+        contract that changed writes another one instead of finding the old.
+        """
+        below = f"type={partition.event_type}/arrived={partition.arrived}"
+        version = events[0].schema_version
+        typing = str(schema_of(self._contract(below)))
+        told = f"{LAYOUT} {typing} {rows_digest(events)}"
+        digest = hashlib.sha256(told.encode()).hexdigest()[:40]
+        name = f"{below}/bucket={bucket:02}/v{version}-{digest}"
+        size_bytes = self._put(name, events)
+        return SegmentFile(name, size_bytes, 0, bucket, version)
+
+    def delete(self, file: SegmentFile) -> None:
+        """Remove one segment; the bucket keeps its bytes as an older version."""
+        try:
+            self._client.delete_object(Bucket=self._bucket_name, Key=_key(file.name))
+        except AWS_ERRORS as error:
+            raise StoreUnavailableError(
+                f"log {self._bucket_name!r} refused to delete {file.name!r}: "
+                f"{error_code(error)}"
+            ) from error
+
+
+def _buckets(
+    keys: Collection[str] | None, buckets: Collection[int] | None
+) -> Collection[int] | None:
+    if keys is None:
+        return buckets
+    own = {bucket_of(key) for key in keys}
+    return own if buckets is None else own & {*buckets}
+
+
+def _is_elsewhere(one: SegmentFile, wanted: Collection[int] | None) -> bool:
+    return wanted is not None and one.bucket is not None and one.bucket not in wanted
+
+
+class _Object(io.RawIOBase):
+    """An object of S3 as a file: every read is one request for just those bytes."""
+
+    def __init__(
+        self, client: Any, bucket_name: str, key: str, size_bytes: int
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._bucket_name = bucket_name
+        self._key = key
+        self._size = size_bytes
+        self._place = 0
+
+    def fetch(self, span: str | None = None) -> bytes:
+        """Return the bytes of the object, or some of them.
+
+        Raises
+        ------
+        StoreUnavailableError
+            S3 refused even after retries.
+        """
+        wanted = {} if span is None else {"Range": f"bytes={span}"}
+        try:
+            answer = self._client.get_object(
+                Bucket=self._bucket_name, Key=self._key, **wanted
+            )
+            body: bytes = answer["Body"].read()
+        except AWS_ERRORS as error:
+            if error_code(error) in _GONE:
+                raise _Gone from error
+            raise StoreUnavailableError(
+                f"log {self._bucket_name!r} refused to read {self._key!r}: "
+                f"{error_code(error)}"
+            ) from error
+        return body
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}
+        self._place = start[whence] + offset
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size is None or size < 0 else self._place + size
+        end = min(end, self._size)
+        if end <= self._place:
+            return b""
+        body = self.fetch(f"{self._place}-{end - 1}")
+        self._place = end
+        return body

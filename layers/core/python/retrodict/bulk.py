@@ -23,6 +23,7 @@ from retrodict.expressions import COMPARISONS, Number, Program, finite
 from retrodict.features import FeatureSet
 from retrodict.leaves import Calendar, Statistic
 from retrodict.state import Fold, KeyState, Outcome
+from retrodict.upcasting import newest
 from retrodict.windows import Entry, check_of, identity_of
 
 Doubles = NDArray[np.float64]
@@ -72,7 +73,8 @@ class EventColumns:
     ) -> "EventColumns":
         """Return the columns of events by key, each key's in order of position."""
         events = [event for known in by_key.values() for event in known]
-        rows = [definition.values_of(event.data) for event in events]
+        contract = definition.event.contract()
+        rows = [definition.values_of(newest(e, contract).data) for e in events]
         columns = zip(*rows, strict=True) if rows else ((),) * len(definition.columns)
         return cls(
             keys=tuple(by_key),

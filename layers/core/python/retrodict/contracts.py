@@ -25,7 +25,7 @@ from typing import (
     get_type_hints,
 )
 
-from retrodict.errors import ContractDefinitionError
+from retrodict.errors import ContractDefinitionError, UpcastError
 from retrodict.expressions import Expression
 from retrodict.reasons import Reason, Violation, violation
 
@@ -480,7 +480,18 @@ class Contract:
         return (*sorted(self.upcasts), self.version)
 
     def upcast(self, data: Payload, version: int) -> Payload:
-        """Lift `data` from schema `version` to the current one."""
+        """Lift `data` from schema `version` to the current one, step by step.
+
+        Raises
+        ------
+        UpcastError
+            A step is missing, or `version` is newer than this code.
+        """
+        if version not in self.versions():
+            raise UpcastError(
+                f"{self.type}/v{version} cannot be lifted to v{self.version}: name "
+                "every step in upcasts_from, or deploy the newer code"
+            )
         while version < self.version:
             data = self.upcasts[version](data)
             version += 1

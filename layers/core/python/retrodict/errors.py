@@ -7,6 +7,8 @@
     │   ├── PipelineDefinitionError    a pipeline package is declared wrongly
     │   ├── StateFormatError           stored state cannot be read by this code
     │   ├── EventFormatError           a stamped event cannot be read by this code
+    │   │   └── UpcastError                there is no way from its schema version
+    │   ├── LogConflictError           one position of the log holds two events
     │   ├── ImportFileError            a dropped file cannot be read as its type
     │   ├── DecisionRefusedError       a decision does not follow from those before
     │   ├── ForestFormatError          it is no isolation forest that can be walked
@@ -62,6 +64,14 @@ class StateFormatError(PermanentError):
 
 class EventFormatError(PermanentError):
     """A stamped event on the wire or in the log is not one of ours."""
+
+
+class UpcastError(EventFormatError):
+    """An event cannot be lifted from its schema version to the newest one."""
+
+
+class LogConflictError(PermanentError):
+    """One position of the log holds two different events; nothing was touched."""
 
 
 class ImportFileError(PermanentError):

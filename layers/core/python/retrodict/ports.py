@@ -149,8 +149,10 @@ class EventLog(Protocol):
         types: Collection[str] | None = None,
         *,
         arrived_from: date | None = None,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
     ) -> Iterator[StampedEvent]:
-        """Yield events, in no order, possibly more than once.
+        """Yield events as they were written, in no order, possibly more than once.
 
         Parameters
         ----------
@@ -158,6 +160,111 @@ class EventLog(Protocol):
             Only these event types; all if None.
         arrived_from
             Leave out what arrived before this date; some of it may still come.
+        keys, buckets
+            Only events of these keys, or of keys in these parts (see `bucket_of`);
+            all if None.
+        """
+
+
+Identity = tuple[str, str, str, str, str]
+"""Key, source, id, digest and position of an event in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """One segment, as the log lists it.
+
+    Attributes
+    ----------
+    name
+        What `EventLog.append` was told, or what compaction called it:
+        ``type=<event type>/arrived=<date>/...``
+    written_us
+        When it was written, microseconds.
+    bucket, version
+        Of a merged segment: its part of the keys, and the schema version of its
+        events; None of one that was appended.
+    """
+
+    name: str
+    size_bytes: int
+    written_us: int
+    bucket: int | None = None
+    version: int | None = None
+
+    @property
+    def event_type(self) -> str:
+        """The type of its events."""
+        return self.name.split("/", 1)[0].removeprefix("type=")
+
+    @property
+    def arrived(self) -> str:
+        """The date its records arrived on, as ``YYYY-MM-DD``."""
+        return self.name.split("/", 2)[1].removeprefix("arrived=")
+
+
+@dataclass(frozen=True, slots=True)
+class LogPartition:
+    """The segments of one event type and date of arrival, by name."""
+
+    event_type: str
+    arrived: str
+    files: tuple[SegmentFile, ...]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing to merge: one segment a bucket and version."""
+        kinds = {(file.bucket, file.version) for file in self.files}
+        merged = all(file.bucket is not None for file in self.files)
+        return merged and len(kinds) == len(self.files)
+
+
+class SegmentStore(Protocol):
+    """The log's segments one by one, as compaction needs them."""
+
+    def partitions(
+        self, types: Collection[str] | None = None
+    ) -> Iterator[LogPartition]:
+        """Yield every partition, the dates of a type in their order."""
+
+    def events_of(
+        self,
+        file: SegmentFile,
+        *,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
+    ) -> list[StampedEvent]:
+        """Return the events of one segment, or only those of some keys.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused even after retries, or the segment has gone.
+        """
+
+    def identities_of(
+        self, file: SegmentFile, ids: Collection[str] | None = None
+    ) -> Iterator[Identity]:
+        """Yield the identities in one segment, or only those with some ids."""
+
+    def write_merged(
+        self, partition: LogPartition, bucket: int, events: Sequence[StampedEvent]
+    ) -> SegmentFile:
+        """Write one merged segment; one with these events already stays as it is.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused even after retries.
+        """
+
+    def delete(self, file: SegmentFile) -> None:
+        """Remove one segment; one that has gone is no error.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused even after retries.
         """
 
 

@@ -17,6 +17,7 @@ from retrodict.envelope import StampedEvent
 from retrodict.expressions import Number
 from retrodict.features import FeatureSet
 from retrodict.panes import Pane, Panes
+from retrodict.upcasting import newest
 from retrodict.windows import Entry, check_of, identity_of
 
 
@@ -131,6 +132,7 @@ class Fold:
 
     def __init__(self, state: KeyState) -> None:
         self.definition = state.definition
+        self.contract = state.definition.event.contract()
         self.position = state.position
         self.entries: list[Entry] = list(state.entries)
         self.known = {entry.identity: entry for entry in self.entries}
@@ -143,7 +145,7 @@ class Fold:
             event.time_us,
             identity_of(event.source, event.id),
             check_of(event.digest),
-            self.definition.values_of(event.data),
+            self.definition.values_of(newest(event, self.contract).data),
         )
         # A key arrives in order of position, so one that is not new was judged before.
         outcome = self.take(

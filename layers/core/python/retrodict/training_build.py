@@ -3,12 +3,13 @@
 What a set is, and what makes it the same set, is in `retrodict.training_sets`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan
 
 import numpy as np
 
 from retrodict.bulk import EventColumns, fold
+from retrodict.contracts import Event
 from retrodict.envelope import StampedEvent
 from retrodict.errors import PipelineDefinitionError
 from retrodict.model import Model
@@ -30,20 +31,25 @@ from retrodict.training_sets import (
     identity,
     join_labels,
 )
+from retrodict.upcasting import all_newest
 
 
 def build_set(
     pipeline: Pipeline, log: EventLog, until_us: int
 ) -> TrainingSet | Refusal:
     """Read the log once and build the training set of a run."""
-    read = pipeline.trained_on.event.contract().type
-    label, prediction = LabelGiven.contract().type, PredictionMade.contract().type
-    labels = [e for e in log.read([label]) if e.observed_at_us <= until_us]
+
+    def read(event: type[Event]) -> Iterator[StampedEvent]:
+        name = event.contract().type
+        return all_newest(log.read([name]), {name: event})
+
+    labels = [e for e in read(LabelGiven) if e.observed_at_us <= until_us]
     by_prediction = any(e.data["prediction_id"] is not None for e in labels)
     truth, _ = join_labels(
-        order_of_knowing(labels), log.read([prediction]) if by_prediction else ()
+        order_of_knowing(labels), read(PredictionMade) if by_prediction else ()
     )
-    return build(pipeline, log.read([read]), truth, until_us=until_us, seed=SEED)
+    readings = read(pipeline.trained_on.event)
+    return build(pipeline, readings, truth, until_us=until_us, seed=SEED)
 
 
 def build(
