@@ -7,6 +7,8 @@ from retrodict.reasons import Reason, Tag, Violation
 from retrodict.strict_json import (
     MAX_ITEMS,
     MAX_KEYS,
+    MAX_NAME,
+    MAX_VALUES,
     MAX_VIOLATIONS,
     Parsed,
     parse,
@@ -107,6 +109,37 @@ def test_limits_are_inclusive() -> None:
     assert codes(json.dumps({"items": [*items, 1]}).encode()) == ["too_many_items"]
     assert value(b'{"a":' + b"[" * 31 + b"]" * 31 + b"}")
     assert codes(b'{"a":' + b"[" * 32 + b"]" * 32 + b"}") == ["nesting_too_deep"]
+
+
+def test_no_array_is_too_long_wherever_it_stands() -> None:
+    long = [0] * (MAX_ITEMS + 1)
+
+    assert codes(json.dumps({"a": [[long[1:]], [long]]}).encode()) == ["too_many_items"]
+
+
+@pytest.mark.parametrize("one", ["[]", "{}", "0", '"x"', "[[],0]"])
+def test_a_document_of_too_many_values_is_not_read(one: str) -> None:
+    raw = f'{{"a": [{",".join([one] * 50_000)}]}}'.encode()
+
+    assert codes(raw) == ["too_many_items"]
+
+
+def test_commas_and_brackets_in_texts_are_no_values() -> None:
+    text = '[{,"\\' * MAX_VALUES
+
+    assert value(json.dumps({"a": text}).encode()) == {"a": text}
+
+
+def test_deep_nesting_is_named_so_among_many_values() -> None:
+    assert codes(b'{"a":' + b"[" * 100_000 + b"]" * 100_000) == ["nesting_too_deep"]
+
+
+@pytest.mark.parametrize("letter", ["k", "K", "\u00e9"])
+def test_a_key_may_have_so_many_characters(letter: str) -> None:
+    name = letter * MAX_NAME
+
+    assert value(json.dumps({name: 1}).encode()) == {name: 1}
+    assert codes(json.dumps({name + letter: 1}).encode()) == ["too_long"]
 
 
 def test_brackets_inside_text_are_no_depth() -> None:

@@ -33,7 +33,7 @@ ATTRIBUTES: Final = frozenset(
 
 _RFC3339: Final = re.compile(
     r"([+-]?\d{4,9}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(\.\d{1,18})?"
-    r"([Zz]|[+-]\d{2}:\d{2})?",
+    r"([Zz]|[+-]\d{2}:[0-5]\d)?",
     re.ASCII,
 )
 _DAY_LENGTH: Final = len("2026-01-05")

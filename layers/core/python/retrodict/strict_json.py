@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 from retrodict.reasons import Reason, Tag, Violation, violation
@@ -21,7 +22,13 @@ from retrodict.reasons import Reason, Tag, Violation, violation
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
 MAX_KEYS: Final = 1_000
+MAX_NAME: Final = 256
+"""Characters of a key: to normalize a long one takes the square of its length."""
+
 MAX_ITEMS: Final = 10_000
+MAX_VALUES: Final = 20_000
+"""Items, keys and containers of one document; more cost too much to read at all."""
+
 MAX_VIOLATIONS: Final = 20
 """Reasons of one document that are kept; the first say enough."""
 
@@ -57,6 +64,9 @@ _MAGIC: Final = (
 )
 _MAGIC_FIRST: Final = frozenset(magic[0] for magic, _, _ in _MAGIC)
 _OPENERS: Final = b'{["'
+_TEXTS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _BINARY: Final = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
 _ENCODED_START: Final = (
@@ -126,8 +136,11 @@ def parse(raw: bytes) -> Parsed | tuple[Violation, ...]:
         found.append(_not_an_object(value))
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         found.append(_too_deep(raw))
-    elif "\\" in text or _SUSPICIOUS.search(text):
-        _look_at_texts(value, found, tags)
+    else:
+        if "\\" in text or _SUSPICIOUS.search(text):
+            _look_at_texts(value, found, tags)
+        if raw.count(b",") >= MAX_ITEMS:
+            found += _long_arrays(value)
     if found:
         return tuple(found[:MAX_VIOLATIONS])
     return Parsed(value, frozenset(tags))
@@ -179,7 +192,33 @@ def _look_at_bytes(raw: bytes) -> Violation | None:
         return _broken(Reason.BINARY_FORMAT, "JSON text", raw)
     if b"\x00" in raw:
         return _broken(Reason.NUL_CHARACTER, "text without U+0000", raw)
+    if first in _OPENERS and separators(raw) > MAX_VALUES:
+        return _too_much(raw)
     return None
+
+
+def separators(raw: bytes) -> int:
+    """Count what stands before the values of containers; in texts it counts too.
+
+    Examples
+    --------
+    >>> separators(b'{"a": [1, 2, ","]}')
+    5
+    """
+    return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+
+
+def _too_much(raw: bytes) -> Violation | None:
+    """Say what a document has too much of, unless it is only in its texts."""
+    bare = _TEXTS.sub(b"", raw)
+    count = separators(bare)
+    if count <= MAX_VALUES:
+        return None
+    brackets = bare.translate(None, _NO_BRACKETS)
+    if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH:
+        return _too_deep(raw)
+    expected = f"at most {MAX_VALUES} values"
+    return _broken(Reason.TOO_MANY_ITEMS, expected, f"{count} values")
 
 
 def _not_utf8(raw: bytes, error: UnicodeDecodeError) -> Violation:
@@ -231,6 +270,15 @@ def _depth(value: Any) -> int:
     return depth
 
 
+def _long_arrays(value: Any) -> Iterator[Violation]:
+    if isinstance(value, list) and len(value) > MAX_ITEMS:
+        expected = f"at most {MAX_ITEMS} items"
+        yield _broken(Reason.TOO_MANY_ITEMS, expected, f"{len(value)} items")
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _long_arrays(item)
+
+
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -279,13 +327,12 @@ def _fast_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs) or len(found) > MAX_KEYS:
         raise _LookCloserError
     names = "\n".join(found)
+    if len(names) > MAX_NAME and max(map(len, found)) > MAX_NAME:
+        raise _LookCloserError
     if _UNSAFE_NAMES.search(names) or not names.isascii():
         raise _LookCloserError
     if not names.islower() and len(set(map(str.lower, found))) != len(found):
         raise _LookCloserError
-    for value in found.values():
-        if type(value) is list and len(value) > MAX_ITEMS:
-            raise _LookCloserError
     return found
 
 
@@ -331,21 +378,22 @@ def _closer(found: list[Violation], tags: set[Tag]) -> json.JSONDecoder:
             return read
         seen: set[str] = set()
         folded: dict[str, str] = {}
-        for name, value in pairs:
+        for name, _ in pairs:
             shown = name[:64]
             if name in seen:
                 note(Reason.DUPLICATE_KEY, "each key once", name, shown)
                 continue
             seen.add(name)
+            if len(name) > MAX_NAME:
+                expected = f"a key of at most {MAX_NAME} characters"
+                note(Reason.TOO_LONG, expected, name, shown)
+                continue
             other = folded.setdefault(fold_name(name), name)
             if other != name:
                 expected = f"a key that differs from {other[:64]!r} by more than case"
                 note(Reason.AMBIGUOUS_KEY, expected, name, shown)
             if _UNSAFE_NAMES.match(name):
                 note(Reason.UNSAFE_NAME, "a key that no reader acts on", name, shown)
-            if isinstance(value, list) and len(value) > MAX_ITEMS:
-                expected = f"at most {MAX_ITEMS} items"
-                note(Reason.TOO_MANY_ITEMS, expected, f"{len(value)} items", shown)
         return read
 
     return json.JSONDecoder(

@@ -21,7 +21,13 @@ from retrodict.envelope import (
 )
 from retrodict.reasons import Reason, Tag, Violation, violation
 from retrodict.stamps import FUTURE_TOLERANCE_US
-from retrodict.strict_json import Parsed, is_encoded_json, parse
+from retrodict.strict_json import (
+    MAX_VALUES,
+    Parsed,
+    is_encoded_json,
+    parse,
+    separators,
+)
 
 MAX_DATA_CHARACTERS: Final = 256 * 1024
 """Canonical payload of one event; what is stamped must fit one record again."""
@@ -313,6 +319,8 @@ def _judge_time(
 
 def _read_loosely(raw: bytes) -> Mapping[str, Any]:
     """Return what a record that is no strict JSON seems to say; only to name it."""
+    if separators(raw) > MAX_VALUES:
+        return {}
     try:
         document = json.loads(raw.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
