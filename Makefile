@@ -1,11 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test format lint types tests synth fix lock contracts layers deploy bench mutants clean
+.PHONY: help setup run test format lint types tests synth fix lock contracts layers deploy bench simulate mutants clean
 SHELL := /bin/bash -o pipefail
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # A Python of 3.11 or newer; `make PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 ENV ?= dev
+SEEDS ?= 200
 CODE := app.py infra cli functions layers/core layers/adapters layers/pipelines tests benchmarks
 
 help: ## this list
@@ -64,6 +65,9 @@ deploy: layers ## deploy one environment: make deploy ENV=dev
 bench: setup ## what one machine carries: start, latency, throughput, imports, scoring
 	python benchmarks/spine.py
 	python benchmarks/inference.py
+
+simulate: setup ## seeds of faults against the real handlers: make simulate SEEDS=10000
+	python -m tests.simulation --seeds $(SEEDS)
 
 mutants: setup ## put each known defect into a copy, and see the tests catch it
 	python -m tests.mutants
