@@ -59,8 +59,8 @@ class Checker:
             "features": [],
         }
         for name, kept in sorted(simulation.s3.buckets.get("quarantine", {}).items()):
-            stage = name.removesuffix(".jsonl").rpartition("-")[2]
-            stage = stage if stage in ("log", "features") else ""
+            stages = [stage for stage in ("log", "features") if f"-{stage}" in name]
+            stage = stages[0] if stages else ""
             self.documents[stage] += [
                 json.loads(line) for line in kept.body.splitlines()
             ]

@@ -159,6 +159,10 @@ class _Fold:
         return self.panes.kept()
 
     def _judge(self, event: StampedEvent, entry: Entry) -> Outcome:
+        if event.position <= self.position:
+            # A key arrives in order of position, so this one was judged before, and
+            # what it was judged by may be gone, or may have come since.
+            return Outcome.DUPLICATE
         known = self.known.get(entry.identity)
         if known is not None:
             return Outcome.DUPLICATE if known == entry else Outcome.CONFLICTING
@@ -166,10 +170,6 @@ class _Fold:
             return Outcome.LATE
         if event.time_us <= self._horizon():
             return Outcome.BEHIND
-        if event.position <= self.position:
-            # A key arrives in order of position, so this one was judged before, and
-            # of all that is not applied only this judgement depends on the moment.
-            return Outcome.TOO_FAST
         return Outcome.APPLIED if self._fits(event.time_us) else Outcome.TOO_FAST
 
     def _fits(self, time_us: int) -> bool:
