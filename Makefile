@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test format lint types tests synth fix lock contracts layers deploy bench fuzz mutants clean
+.PHONY: help setup run test format lint types tests synth fix lock contracts layers deploy bench fuzz simulate mutants clean
 SHELL := /bin/bash -o pipefail
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # A Python of 3.11 or newer; `make PYTHON=/path/to/python` chooses another.
@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 ENV ?= dev
 INPUTS ?= 1000000
+SEEDS ?= 200
 CODE := app.py infra cli functions layers/core layers/adapters layers/pipelines tests benchmarks
 
 help: ## this list
@@ -70,6 +71,9 @@ bench: setup ## what one machine carries: start, latency, throughput, imports, s
 
 fuzz: setup ## throw INPUTS=1000000 inputs at the validator, judged by an oracle
 	python -m tests.fuzz --inputs $(INPUTS)
+
+simulate: setup ## seeds of faults against the real handlers: make simulate SEEDS=10000
+	python -m tests.simulation --seeds $(SEEDS)
 
 mutants: setup ## put each known defect into a copy, and see the tests catch it
 	python -m tests.mutants

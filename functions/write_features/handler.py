@@ -3,8 +3,8 @@
 Invoked by
     The event source mapping of the Kinesis stream `events`.
 Reads, then writes to
-    One item a key of the online store; the quarantine bucket what reuses an identity
-    for another payload, what a key sends beyond its rate, and what is no event.
+    The quarantine bucket what reuses an identity for another payload, what a key sends
+    beyond its rate, and what is no event; then one item a key of the online store.
 Fails with
     Nothing on bad input. Where AWS refuses, the batch is asked for again from the
     lowest record that was not folded.
@@ -17,8 +17,11 @@ QUARANTINE_BUCKET_NAME : str
     Name of the quarantine bucket.
 """
 
+import hashlib
+import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -29,6 +32,7 @@ from retrodict.errors import TransientError
 from retrodict.online import Projected, plan, project
 from retrodict.ports import OnlineStore, Quarantine
 from retrodict.rejection import rejections_of
+from retrodict.state import Folded
 from retrodict_aws.clients import client
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.kinesis_batch import (
@@ -59,11 +63,16 @@ def handle(
 ) -> Projected:
     """Fold what can be read; keep what cannot, or must not, be folded."""
     batches, unreadable = read_batches(records)
-    projected = project(plan(batches), store)
-    rejected = unreadable + rejections_of(projected.folded)
-    if rejected:
-        quarantine.put(f"{segment_name(records)}-features", rejected)
-    return projected
+
+    def tell(folded: Sequence[Folded]) -> None:
+        rejected = unreadable + rejections_of(folded)
+        if rejected:
+            # A redelivery tells only what is not behind the state: it must not replace
+            # what was told before.
+            told = hashlib.sha256(json.dumps(rejected).encode()).hexdigest()[:12]
+            quarantine.put(f"{segment_name(records)}-features-{told}", rejected)
+
+    return project(plan(batches), store, tell)
 
 
 @logger.inject_lambda_context

@@ -74,7 +74,7 @@ def history(key: str, until_s: float, value: float = 20.0) -> list[StampedEvent]
 
 def fold(store: OnlineStore, *events: StampedEvent) -> None:
     batches = [("1", KeyedBatch(event.key, [event])) for event in events]
-    assert project(plan(batches), store).unfinished is None
+    assert project(plan(batches), store, lambda _: None).unfinished is None
 
 
 class World:

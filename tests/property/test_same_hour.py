@@ -99,8 +99,10 @@ def arrivals(draw: st.DrawFn) -> list[StampedEvent]:
     for number, (value, other, step, back, id_, late) in enumerate(drawn, start=1):
         at_s += step
         when = at_s - back * (number % 3 == 0)
-        event = reading(value, at_s=when, id=str(id_), number=number, late=late)
-        found.append(replace(event, data={"value": value, "other": other}))
+        data = {"other": other}
+        found.append(
+            reading(value, at_s=when, id=str(id_), number=number, late=late, data=data)
+        )
     return found
 
 

@@ -24,7 +24,7 @@ from retrodict_aws.kinesis_batch import DeliveredRecord, again_from, delivered
 from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.s3_event_log import S3EventLog
 
-from tests.events import NOON_US, reading
+from tests.events import NOON_US, place, reading
 from tests.fake_s3 import FakeS3
 from tests.fakes import (
     FakeEventLog,
@@ -186,6 +186,69 @@ def test_a_used_identity_with_another_payload_is_quarantined(
 
 
 @of("write_features")
+def test_what_came_too_late_is_no_conflict_once_its_identity_was_used(
+    handler: ModuleType,
+) -> None:
+    store, quarantine = FakeOnlineStore(), FakeQuarantine()
+    late = KeyedBatch("s-1", [reading(1.0, late=True)])
+    other = KeyedBatch("s-1", [reading(9.0, number=2)])
+
+    handler.handle(validated(late), store, quarantine)
+    handler.handle(validated(late, other), store, quarantine)
+    handler.handle(validated(late, other), store, quarantine)
+
+    assert not list(quarantine.read())
+    (item,) = store.scan()
+    assert json.loads(item.features)["mean_3"] == 9.0
+
+
+def conflict_that_is_forgotten() -> list[KeyedBatch]:
+    """Return two payloads of one identity, and enough after them to forget it."""
+    after = [reading(2.0, at_s=n * 60.0, id=str(n), number=n) for n in range(3, 3 + 60)]
+    return [KeyedBatch("s-1", [reading(1.0), reading(9.0, number=2), *after])]
+
+
+@of("write_features")
+def test_a_conflict_is_kept_though_the_batch_breaks_off_before_or_after_it_is(
+    handler: ModuleType,
+) -> None:
+    class Refusing(FakeQuarantine):
+        is_refusing = True
+
+        def put(self, name: str, documents: Any) -> None:
+            if self.is_refusing:
+                raise StoreUnavailableError("throttled")
+            super().put(name, documents)
+
+    store, quarantine = FakeOnlineStore(), Refusing()
+    records = validated(*conflict_that_is_forgotten())
+    with pytest.raises(StoreUnavailableError):
+        handler.handle(records, store, quarantine)
+    quarantine.is_refusing = False
+
+    handler.handle(records, store, quarantine)
+    handler.handle(records, store, quarantine)
+
+    assert [d["codes"] for d in quarantine.read()] == [["identity_conflict"]]
+
+
+@of("write_features")
+def test_what_is_told_again_does_not_replace_what_was_told_before(
+    handler: ModuleType,
+) -> None:
+    store, quarantine = FakeOnlineStore(), FakeQuarantine()
+    (batch,) = conflict_that_is_forgotten()
+    last = reading(9.0, at_s=62 * 60.0, id="62", number=99)
+    records = validated(KeyedBatch("s-1", [*batch.events, last]))
+
+    handler.handle(records, store, quarantine)
+    handler.handle(records, store, quarantine)
+
+    told = {d["position"]: d["codes"] for d in quarantine.read()}
+    assert told == {where: ["identity_conflict"] for where in (place(2), place(99))}
+
+
+@of("write_features")
 def test_a_record_that_is_none_of_ours_does_not_hold_up_the_shard(
     handler: ModuleType,
 ) -> None:
@@ -237,7 +300,7 @@ def test_a_batch_is_given_back_from_the_lowest_record_that_was_not_folded() -> N
         ]
     )
 
-    done = project(works, store)
+    done = project(works, store, lambda _: None)
 
     assert done.unfinished == "10"
     assert [e.split("#")[1] for e in store.items] == ["s-1"]
@@ -255,7 +318,8 @@ class StoreThatLosesARace(FakeOnlineStore):
 def test_a_lost_race_is_folded_again_over_what_won() -> None:
     store = StoreThatLosesARace()
 
-    done = project(plan([("1", KeyedBatch("s-1", [reading(1.0)]))]), store)
+    works = plan([("1", KeyedBatch("s-1", [reading(1.0)]))])
+    done = project(works, store, lambda _: None)
 
     assert done.unfinished is None
     assert done.puts == 0

@@ -108,7 +108,7 @@ def test_who_was_turned_away_stays_so_when_there_is_room_again() -> None:
     assert applied.outcome is Outcome.APPLIED
     assert turned_away.time_us > later.time_us - SENSOR.kept_us
     assert len(roomy.encode()) < len(full.encode()) - 1_000
-    assert again.outcome is Outcome.TOO_FAST
+    assert again.outcome is Outcome.DUPLICATE
     assert after == roomy
 
 

@@ -1,12 +1,13 @@
 """Keep the online store equal to the fold of the log.
 
-Per batch and key: read once, fold, one conditional put, and none where nothing
-changed, so delivering a batch again writes nothing.
+Per batch and key: read once, fold, tell what must not be folded, one conditional put,
+and none where nothing changed, so delivering a batch again writes nothing.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from retrodict.envelope import StampedEvent
 from retrodict.errors import StateConflictError, StoreUnavailableError
@@ -98,42 +99,70 @@ def plan(batches: Iterable[tuple[str, KeyedBatch]]) -> list[Work]:
     return list(works.values())
 
 
-def project(works: Sequence[Work], store: OnlineStore) -> Projected:
+def project(
+    works: Sequence[Work],
+    store: OnlineStore,
+    tell: Callable[[Sequence[Folded]], None],
+) -> Projected:
     """Fold every work into the store; stop at the first that the store refuses.
 
     What was refused, and everything after it, is to be delivered again from the
     lowest record that holds any of it; what was already folded changes nothing then.
+
+    Parameters
+    ----------
+    tell
+        Called once, before anything is written, with what became of every event: a
+        state that holds a judgement would not make it again after a crash.
+
+    Raises
+    ------
+    StoreUnavailableError
+        The store refused to be read, or whatever `tell` writes to: nothing was folded.
     """
+    items = store.load([work.entity for work in works])
+    steps = [_fold(work, items.get(work.entity)) for work in works]
+    tell([one for step in steps for one in step.folded])
     done = Projected()
-    for place, work in enumerate(works):
+    for place, (work, step) in enumerate(zip(works, steps, strict=True)):
         try:
-            if place == 0:
-                items = store.load([work.entity for work in works])
-            _project_one(work, items.get(work.entity), store, done)
+            done.puts += _put(work, step.item, store)
         except (StoreUnavailableError, StateConflictError) as error:
             rest = works[place:]
             done.unfinished = min((w.sequence_number for w in rest), key=int)
             done.failure = str(error)
             break
+        done.folded += step.folded
     return done
 
 
-def _project_one(
-    work: Work, item: OnlineItem | None, store: OnlineStore, done: Projected
-) -> None:
+class _Step(NamedTuple):
+    """What a work makes of the item that the store holds; no item if nothing."""
+
+    item: OnlineItem | None
+    folded: list[Folded]
+
+
+def _fold(work: Work, stored: OnlineItem | None) -> _Step:
+    before = KeyState.decode(work.definition, stored.state if stored else None)
+    after, folded = before.fold(work.events)
+    if after == before:
+        return _Step(None, folded)
+    version = (stored.version if stored else 0) + 1
+    return _Step(item_of(work.entity, after, version), folded)
+
+
+def _put(work: Work, item: OnlineItem | None, store: OnlineStore) -> int:
+    """Put an item, folding again where somebody else was faster; return the puts."""
     for attempt in range(LOST_RACES):
-        if attempt:
-            item = store.load([work.entity]).get(work.entity)
-        before = KeyState.decode(work.definition, item.state if item else None)
-        after, folded = before.fold(work.events)
-        if after == before:
-            break
+        if item is None:
+            return 0
         try:
-            store.put(item_of(work.entity, after, (item.version if item else 0) + 1))
+            store.put(item)
         except StateConflictError:
             if attempt == LOST_RACES - 1:
                 raise
-            continue
-        done.puts += 1
-        break
-    done.folded += folded
+            item = _fold(work, store.load([work.entity]).get(work.entity)).item
+        else:
+            return 1
+    return 0

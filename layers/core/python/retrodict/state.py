@@ -171,6 +171,10 @@ class Fold:
         return self.panes.kept()
 
     def _judge(self, entry: Entry, *, is_late: bool, is_known: bool) -> Outcome:
+        if is_known:
+            # A key arrives in order of position, so this one was judged before, and
+            # what it was judged by may be gone, or may have come since.
+            return Outcome.DUPLICATE
         known = self.known.get(entry.identity)
         if known is not None:
             return Outcome.DUPLICATE if known == entry else Outcome.CONFLICTING
@@ -178,9 +182,6 @@ class Fold:
             return Outcome.LATE
         if entry.time_us <= self._horizon():
             return Outcome.BEHIND
-        if is_known:
-            # Of all that is not applied only this judgement depends on the moment.
-            return Outcome.TOO_FAST
         return Outcome.APPLIED if self._fits(entry.time_us) else Outcome.TOO_FAST
 
     def _fits(self, time_us: int) -> bool:

@@ -1,0 +1,85 @@
+"""What can go wrong, how often a seed lets it, and how often it did."""
+
+from enum import StrEnum
+from random import Random
+from typing import Final
+
+
+class Fault(StrEnum):
+    """A class of faults; each is counted when it fires."""
+
+    PRODUCER_RETRY = "producer retry with a new sequence number"
+    POISON = "poison record"
+    IDENTITY_CONFLICT = "identity used for another payload"
+    LATE_EVENT = "event later than allowed"
+    QUIET_SPELL = "quiet spell longer than the horizon"
+    PRODUCER_GAVE_UP = "producer gave up without an acknowledgement"
+    PARTIAL_PUT = "partial PutRecords failure"
+    SAME_KEY_REORDER = "same-key reorder"
+    ARRIVAL_SKEW = "arrival time that goes back"
+    FOREIGN_RECORD = "foreign record on the validated stream"
+    SPLIT = "shard split"
+    MERGE = "shard merge"
+    THROTTLE = "call throttled"
+    OUTAGE = "call during an outage"
+    APPLIED_TIMED_OUT = "write applied but timed out"
+    LATE_LANDING = "write that lands late"
+    WRITE_CONFLICT = "conflicting conditional request"
+    UNPROCESSED_KEYS = "keys left unprocessed"
+    LOST_RACE = "conditional write refused"
+    CRASH_BEFORE = "crash before a side effect"
+    CRASH_AFTER = "crash after a side effect"
+    INIT_FAILURE = "function fails to start"
+    INVOKE_THROTTLED = "invocation throttled"
+    STALL = "consumer stalled, so that a backlog grows"
+    RESPONSE_LOST = "response lost"
+    ZOMBIE = "invocation overlaps its retry"
+    REDELIVERY = "record delivered again"
+    PARTIAL_BATCH = "batch finished in part"
+    BISECT = "batch cut in two"
+    RETRIES_EXHAUSTED = "retries exhausted, to the destination"
+    AGE_EXCEEDED = "record too old, to the destination"
+    REDRIVE = "redrive from the destination"
+    REBUILD = "online store rebuilt from the log"
+    RATE_EXCEEDED = "key sends beyond its rate"
+
+
+RATES: Final = {
+    Fault.PRODUCER_RETRY: 0.05,
+    Fault.POISON: 0.05,
+    Fault.IDENTITY_CONFLICT: 0.04,
+    Fault.LATE_EVENT: 0.04,
+    Fault.QUIET_SPELL: 0.08,
+    Fault.PRODUCER_GAVE_UP: 0.3,
+    Fault.PARTIAL_PUT: 0.08,
+    Fault.ARRIVAL_SKEW: 0.05,
+    Fault.FOREIGN_RECORD: 0.01,
+    Fault.SPLIT: 0.02,
+    Fault.MERGE: 0.02,
+    Fault.THROTTLE: 0.05,
+    Fault.OUTAGE: 0.01,
+    Fault.APPLIED_TIMED_OUT: 0.05,
+    Fault.LATE_LANDING: 0.04,
+    Fault.WRITE_CONFLICT: 0.05,
+    Fault.UNPROCESSED_KEYS: 0.08,
+    Fault.CRASH_BEFORE: 0.03,
+    Fault.CRASH_AFTER: 0.04,
+    Fault.INIT_FAILURE: 0.03,
+    Fault.INVOKE_THROTTLED: 0.03,
+    Fault.STALL: 0.01,
+    Fault.RESPONSE_LOST: 0.05,
+    Fault.ZOMBIE: 0.03,
+}
+"""Chance of each fault where it can happen; the other classes follow from these."""
+
+ENABLED_SHARE: Final = 0.7
+"""How many of the classes one seed knows: some faults hide behind others."""
+
+
+def rates_of(random: Random) -> dict[Fault, float]:
+    """Draw which faults a run knows, and how often each happens."""
+    return {
+        fault: rate * random.choice((0.5, 1.0, 2.0))
+        for fault, rate in RATES.items()
+        if random.random() < ENABLED_SHARE
+    }

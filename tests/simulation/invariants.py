@@ -1,0 +1,251 @@
+"""What must hold once a run has come to rest, whatever went wrong in it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from retrodict.envelope import StampedEvent
+from retrodict.features import FeatureSet
+from retrodict.online import item_of
+from retrodict.pipeline import definitions_of
+from retrodict.ports import KeyedBatch, OnlineItem
+from retrodict.rejection import NOT_FOLDED
+from retrodict.state import Folded, KeyState, Outcome, order_of_knowing
+from retrodict.windows import check_of, identity_of
+from retrodict_aws.dynamodb_online_store import _from_attributes
+from retrodict_aws.kinesis_event_stream import encode
+
+from cli.rebuild import digest_of, replay
+from tests.simulation.faults import Fault
+from tests.simulation.kinesis import Record
+from tests.simulation.mapping import payload
+from tests.simulation.reference import Model, Truth, place_of
+from tests.simulation.simulation import Simulation
+
+REASONS = {
+    Outcome.CONFLICTING: "identity_conflict",
+    Outcome.TOO_FAST: "rate_exceeded",
+}
+
+
+Step = tuple[KeyState, Folded]
+"""The state after one event, and what became of the event."""
+
+
+def _one_by_one(
+    definition: FeatureSet, events: Iterable[StampedEvent]
+) -> Iterator[Step]:
+    state = KeyState(definition)
+    for event in events:
+        state, (folded,) = state.fold([event], emit=True)
+        yield state, folded
+
+
+class Checker:
+    """All invariants of one run; what breaks is told to the world."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.world = simulation.world
+        self.truth = Truth(simulation.ingest)
+        self.optional = {place_of(record) for record in simulation.redriven}
+        self.log = list(simulation.log.read())
+        self.known = order_of_knowing(self.log)
+        self.online = {item.entity: item for item in simulation.store.scan()}
+        self.documents: dict[str, list[dict[str, Any]]] = {
+            "": [],
+            "log": [],
+            "features": [],
+        }
+        for name, kept in sorted(simulation.s3.buckets.get("quarantine", {}).items()):
+            stages = [stage for stage in ("log", "features") if f"-{stage}" in name]
+            stage = stages[0] if stages else ""
+            self.documents[stage] += [
+                json.loads(line) for line in kept.body.splitlines()
+            ]
+
+    def check(self) -> None:
+        """Check everything."""
+        self.log_is_what_was_accepted()
+        self.quarantine_is_what_was_rejected()
+        self.nothing_acknowledged_is_lost()
+        self.undelivered_is_explained()
+        self.online_equals_the_fold_of_the_log()
+        self.replaying_the_log_writes_nothing()
+
+    def log_is_what_was_accepted(self) -> None:
+        """Check that the log holds what was accepted, as stamped, and nothing else."""
+        for event in self.log:
+            if self.truth.events.get(event.position) != event:
+                self.world.violate(f"the log holds {event}, which nobody sent")
+        kept = {event.position for event in self.log}
+        for place in self.truth.events:
+            if place not in kept and place not in self.optional:
+                self.world.violate(f"the log lacks {place}")
+
+    def quarantine_is_what_was_rejected(self) -> None:
+        """Check that every reject is kept with its bytes and reasons, and no other."""
+        kept = {document["position"] for document in self.documents[""]}
+        for document in self.documents[""]:
+            rejected = self.truth.rejects.get(document["position"])
+            if rejected is None or rejected.as_json() != document:
+                self.world.violate(f"quarantine holds {document}, without a reason")
+        for place in self.truth.rejects:
+            if place not in kept and place not in self.optional:
+                self.world.violate(f"quarantine lacks {place}")
+        foreign = sorted(place_of(record) for record in self.simulation.foreign)
+        unreadable = sorted({d["position"] for d in self.documents["log"]})
+        if foreign != unreadable:
+            self.world.violate(f"foreign records {foreign}, in quarantine {unreadable}")
+
+    def nothing_acknowledged_is_lost(self) -> None:
+        """Check that what was acknowledged is in the log or in quarantine, not both."""
+        kept = {event.position for event in self.log}
+        rejected = {document["position"] for document in self.documents[""]}
+        for place in sorted(kept & rejected):
+            self.world.violate(f"{place} is in the log and in quarantine")
+        for sent in self.simulation.producer.acked:
+            places = self.truth.places.get(sent, [])
+            if not any(place in kept or place in rejected for place in places):
+                self.world.violate(f"acknowledged and lost: {sent}")
+        sent_records = Counter(self.simulation.producer.sent).keys()
+        for name in self.truth.places:
+            if name not in sent_records:
+                self.world.violate(f"on the stream, and never sent: {name}")
+
+    def undelivered_is_explained(self) -> None:
+        """Check that nothing is given up unless its retries or its age ran out."""
+        given_up = self.world.fired[Fault.RETRIES_EXHAUSTED]
+        given_up += self.world.fired[Fault.AGE_EXCEEDED]
+        if self.simulation.redriven and not given_up:
+            self.world.violate("records were given up without a fault")
+
+    def online_equals_the_fold_of_the_log(self) -> None:
+        """Compare online, offline and reference by bytes, now and at every write."""
+        offline, _ = replay(self.log)
+        if digest_of(offline) != digest_of(self.online):
+            for entity in sorted(offline.keys() | self.online.keys()):
+                self._compare(entity, self.online.get(entity), offline.get(entity))
+        wrong: dict[str, str] = {}
+        by_key: dict[tuple[str, str], list[StampedEvent]] = {}
+        for event in self.known:
+            by_key.setdefault((event.type, event.key), []).append(event)
+        for (event_type, key), events in by_key.items():
+            for pipeline, definition in definitions_of(event_type):
+                entity = pipeline.entity(definition, key)
+                steps = list(_one_by_one(definition, events))
+                self._agrees_with_model(definition, steps, offline.get(entity))
+                if key in self.simulation.gapped:
+                    continue
+                self._every_version_is_a_prefix(entity, steps)
+                wrong |= {
+                    folded.event.position: REASONS[folded.outcome]
+                    for _, folded in steps
+                    if folded.outcome in REASONS
+                }
+        self._not_folded_is_told(wrong)
+
+    def _compare(
+        self, entity: str, online: OnlineItem | None, offline: OnlineItem | None
+    ) -> None:
+        one = online.content() if online else None
+        other = offline.content() if offline else None
+        if one != other:
+            self.world.violate(f"{entity}: online {one}, offline {other}")
+
+    def _agrees_with_model(
+        self, definition: FeatureSet, steps: Sequence[Step], offline: OnlineItem | None
+    ) -> None:
+        if any(folded.outcome is Outcome.TOO_FAST for _, folded in steps):
+            self.world.fire(Fault.RATE_EXCEEDED)
+            return
+        model = Model(definition)
+        booked = [model.apply(folded.event) for _, folded in steps]
+        outcomes = [folded.outcome for _, folded in steps]
+        if outcomes != booked:
+            self.world.violate(f"judged {outcomes}, by the book {booked}")
+        state = steps[-1][0]
+        if (offline.state if offline else None) != (
+            state.encode() if state.entries else None
+        ):
+            self.world.violate("folding one by one and at once differ")
+        held = [(e.time_us, e.identity, e.check, *e.values) for e in state.entries]
+        book = [(t, i, check_of(digest), v) for t, i, digest, v in model.held]
+        if (model.position, book) != (state.position, held):
+            self.world.violate(f"state {held}, by the book {book}")
+        if offline is None:
+            return
+        features = json.loads(offline.features)
+        expected = model.features()
+        shared = [name for name in expected if name in features]
+        if not shared:
+            self.world.violate(f"no feature to compare among {sorted(features)}")
+        for name in shared:
+            if features[name] != expected[name]:
+                self.world.violate(
+                    f"{name} is {features[name]}, by the book {expected[name]}"
+                )
+
+    def _every_version_is_a_prefix(self, entity: str, steps: Sequence[Step]) -> None:
+        prefixes = {
+            folded.event.position: (item_of(entity, state, 1), folded)
+            for state, folded in steps
+            if folded.outcome is Outcome.APPLIED
+        }
+        before = ""
+        for attributes in self.simulation.dynamodb.versions.get(entity, []):
+            item = _from_attributes(attributes)
+            if item.position <= before:
+                self.world.violate(f"{entity} went from {before} to {item.position}")
+            before = item.position
+            found = prefixes.get(item.position)
+            if found is None or found[0].content() != item.content():
+                self.world.violate(f"{entity} v{item.version} is no prefix of the log")
+                continue
+            event, served = found[1].event, found[1].features
+            newest = KeyState.decode(definitions_of(event.type)[0][1], item.state)
+            last = newest.entries[-1]
+            own = event.time_us, identity_of(event.source, event.id)
+            is_newest = (last.time_us, last.identity) == own
+            if is_newest and json.loads(item.features) != served:
+                self.world.violate(f"{entity} v{item.version} served other features")
+
+    def _not_folded_is_told(self, expected: dict[str, str]) -> None:
+        """Check that a conflict or a burst is in quarantine, and only that."""
+        found: dict[str, str] = {}
+        for document in self.documents["features"]:
+            if document["key"] not in self.simulation.gapped:
+                (found[document["position"]],) = document["codes"]
+        for place in sorted(expected.keys() | found.keys()):
+            one, other = expected.get(place), found.get(place)
+            if one != other:
+                self.world.violate(f"{place} is {one}, in quarantine {other}")
+
+    def replaying_the_log_writes_nothing(self) -> None:
+        """Deliver the whole log to the features again."""
+        by_key: dict[str, list[StampedEvent]] = {}
+        for event in self.known:
+            by_key.setdefault(event.key, []).append(event)
+        data = [
+            (key, raw)
+            for key, events in sorted(by_key.items())
+            for raw in encode(KeyedBatch(key, events))
+        ]
+        records = [
+            Record("shardId-000000000000", number, key, self.world.now_us, raw)
+            for number, (key, raw) in enumerate(data)
+        ]
+        puts = self.simulation.dynamodb.puts()
+        if records:
+            self.simulation.runtime.invoke("write_features", payload(records))
+        if self.simulation.dynamodb.puts() != puts:
+            self.world.violate("replaying the log wrote state")
+
+
+def sentences(violations: Sequence[str], width: int = 2_000) -> str:
+    """Return violations as lines, none longer than a page."""
+    return "\n".join(violation[:width] for violation in violations)
+
+
+assert frozenset(REASONS.values()) == NOT_FOLDED

@@ -1,0 +1,135 @@
+"""A seeded producer: readings, labels and everything that should not be sent."""
+
+import json
+from typing import Any, Final
+
+from retrodict.errors import StreamUnavailableError
+from retrodict.ports import IngestStream
+from retrodict.stamps import to_text
+
+from tests.simulation.faults import Fault
+from tests.simulation.world import SECOND_US, World
+
+Sent = tuple[str, bytes]
+
+MINUTE_US: Final = 60 * SECOND_US
+LABEL_SHARE: Final = 0.04
+
+
+class Producer:
+    """Make records, put them, and remember which were acknowledged.
+
+    Attributes
+    ----------
+    sent
+        Every record that was ever put, acknowledged or not.
+    acked
+        Every record of a put that returned.
+    """
+
+    def __init__(
+        self, world: World, stream: IngestStream, *, events: int, keys: int
+    ) -> None:
+        self.sent: list[Sent] = []
+        self.acked: list[Sent] = []
+        self.events = events
+        self._world = world
+        self._stream = stream
+        self._keys = [f"s-{number}" for number in range(keys)]
+        self._made: list[Sent] = []
+        self._waiting: list[Sent] = []
+        self._next_id = 0
+        self._ids: dict[str, list[str]] = {key: [] for key in self._keys}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything was made, and put or given up."""
+        return self._next_id >= self.events and not self._waiting
+
+    def produce(self) -> None:
+        """Put the next few records, or again those of a put that failed."""
+        random = self._world.random
+        if not self._waiting:
+            self._world.advance(random.randint(1, 60) * SECOND_US)
+            if self._world.chance(Fault.QUIET_SPELL):
+                self._world.fire(Fault.QUIET_SPELL)
+                self._world.advance(random.randint(15, 90) * MINUTE_US)
+            number = min(random.randint(1, 12), self.events - self._next_id)
+            self._waiting = [self._make() for _ in range(number)]
+            self._made += self._waiting
+            while self._made and self._world.chance(Fault.PRODUCER_RETRY):
+                self._world.fire(Fault.PRODUCER_RETRY)
+                self._waiting.append(random.choice(self._made))
+        self.sent += self._waiting
+        self._world.running.append(None)
+        try:
+            self._stream.put(self._waiting)
+        except StreamUnavailableError:
+            self._world.note(f"put refused {len(self._waiting)}")
+            if self._world.chance(Fault.PRODUCER_GAVE_UP):
+                self._world.fire(Fault.PRODUCER_GAVE_UP)
+                self._waiting = []
+        else:
+            self.acked += self._waiting
+            self._waiting = []
+        finally:
+            self._world.running.pop()
+
+    def _make(self) -> Sent:
+        random = self._world.random
+        self._next_id += 1
+        key = random.choice(self._keys)
+        time_us = self._world.now_us - random.randint(0, 300) * SECOND_US
+        if self._world.chance(Fault.LATE_EVENT):
+            self._world.fire(Fault.LATE_EVENT, key)
+            time_us -= random.randint(10, 60) * MINUTE_US
+        if random.random() < LABEL_SHARE:
+            return key, _label(self._next_id, key, time_us)
+        identifier = str(self._next_id)
+        if self._ids[key] and self._world.chance(Fault.IDENTITY_CONFLICT):
+            self._world.fire(Fault.IDENTITY_CONFLICT, key)
+            identifier = random.choice(self._ids[key][-9:])
+        self._ids[key].append(identifier)
+        document = _reading(identifier, key, time_us, random.uniform(10, 30))
+        if self._world.chance(Fault.POISON):
+            self._world.fire(Fault.POISON, key)
+            return key, self._poison(document)
+        return key, json.dumps(document).encode()
+
+    def _poison(self, document: dict[str, Any]) -> bytes:
+        whole = json.dumps(document).encode()
+        hot = {**document, "data": {**document["data"], "value": 1_000.0}}
+        other = {**document, "dataschema": "sensor.reading/v9"}
+        elsewhere = {**document, "subject": "s-elsewhere"}
+        ahead = {**document, "time": to_text(self._world.now_us + 86_400 * SECOND_US)}
+        broken = [hot, other, elsewhere, ahead, {"id": document["id"]}]
+        return self._world.random.choice(
+            [whole[:-9], b"", b"\x1f\x8b", *(json.dumps(d).encode() for d in broken)]
+        )
+
+
+def _reading(identifier: str, key: str, time_us: int, value: float) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": identifier,
+        "source": "plant",
+        "type": "sensor.reading",
+        "subject": key,
+        "time": to_text(time_us),
+        "dataschema": "sensor.reading/v1",
+        "data": {"sensor_id": key, "value": value},
+    }
+
+
+def _label(number: int, key: str, time_us: int) -> bytes:
+    document = {
+        "specversion": "1.0",
+        "id": f"label-{number}",
+        "source": "person",
+        "type": "retrodict.label.given",
+        "subject": key,
+        "time": to_text(time_us),
+        "dataschema": "retrodict.label.given/v1",
+        "data": {"entity": key, "is_anomaly": True, "at_us": time_us},
+    }
+    return json.dumps(document).encode()

@@ -1,0 +1,108 @@
+"""The real handlers, as Lambda runs them: loaded once, invoked with an event."""
+
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+from unittest.mock import patch
+
+from retrodict_aws.clients import AWS_ERRORS
+
+from tests.simulation.faults import Fault
+from tests.simulation.world import Crash, Invocation, World
+
+FUNCTIONS: Final = Path(__file__).parents[2] / "functions"
+ENVIRONMENT: Final = {
+    "POWERTOOLS_SERVICE_NAME": "simulation",
+    "POWERTOOLS_METRICS_NAMESPACE": "Retrodict",
+    "POWERTOOLS_TRACE_DISABLED": "true",
+    "POWERTOOLS_LOG_LEVEL": "CRITICAL",
+    "AWS_ENDPOINT_URL": "http://simulation.invalid",
+}
+
+Ports = tuple[Any, ...]
+
+
+class Context:
+    """What Powertools reads of a Lambda context."""
+
+    function_name = "simulation"
+    memory_limit_in_mb = 128
+    invoked_function_arn = "arn:aws:lambda:eu-west-1:1:function:simulation"
+    aws_request_id = "1"
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """Set what Powertools reads; keep its metrics and its doubts about time silent."""
+    with (
+        patch.dict(os.environ, ENVIRONMENT),
+        warnings.catch_warnings(),
+        redirect_stdout(StringIO()),
+    ):
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+@cache
+def module_of(function: str) -> ModuleType:
+    """Import the handler of a function under a name of its own."""
+    name = f"simulated_{function}"
+    path = FUNCTIONS / function / "handler.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no handler at {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with environment():
+        spec.loader.exec_module(module)
+    return module
+
+
+class Runtime:
+    """Every function with the ports that it works on."""
+
+    def __init__(self, world: World, ports: Mapping[str, Ports]) -> None:
+        self._world = world
+        self._ports = ports
+        self._retried: tuple[type[Exception], ...] = ()
+
+    def invoke(
+        self, function: str, event: Any, abandon: Callable[[], None] | None = None
+    ) -> dict[str, Any] | None:
+        """Run a function once and return its answer, or None where it failed.
+
+        Parameters
+        ----------
+        abandon
+            Called where the caller loses patience; the function then runs on, and
+            its answer is worth nothing. None where the caller never does.
+        """
+        module = module_of(function)
+        module.__dict__["ports"] = lambda: self._ports[function]
+        self._world.note(f"invoke {function}")
+        if self._world.chance(Fault.INIT_FAILURE):
+            self._world.fire(Fault.INIT_FAILURE, function)
+            return None
+        invocation = Invocation(function, abandon)
+        self._world.running.append(invocation)
+        try:
+            answer: dict[str, Any] = module.lambda_handler(event, Context())
+        except Crash:
+            return None
+        except (*AWS_ERRORS, *self._retried) as error:
+            self._world.note(f"{function} failed with {type(error).__name__}")
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever a handler lets out
+            self._world.violate(f"{function} raised {error!r}")
+            return None
+        finally:
+            self._world.running.pop()
+        return answer

@@ -1,0 +1,207 @@
+"""DynamoDB and S3 in memory, behind the calls that the adapters make of them."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from io import BytesIO
+from typing import Any, Final
+
+from tests.simulation.faults import Fault
+from tests.simulation.world import SECOND_US, START_US, World, refusal
+
+PAGE_ENTRIES: Final = 50
+
+Item = dict[str, Any]
+
+
+class Pages:
+    """A paginator of small pages, so that there is often another."""
+
+    def __init__(self, world: World, service: str, name: str, entries: Any) -> None:
+        self._world = world
+        self._service = service
+        self._name = name
+        self._entries = entries
+
+    def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
+        """Yield page after page, each a call that may fail."""
+        label, found = self._entries(**request)
+        for start in range(0, max(len(found), 1), PAGE_ENTRIES):
+            page = {label: found[start : start + PAGE_ENTRIES]}
+            yield self._world.read(self._service, self._name, partial(dict, page))
+
+
+class DynamoDBClient:
+    """One table with conditional writes; it remembers every version of every item."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.versions: dict[str, list[Item]] = {}
+
+    def puts(self) -> int:
+        """Return how many writes were applied."""
+        return sum(map(len, self.versions.values()))
+
+    def put_item(
+        self,
+        *,
+        TableName: str,
+        Item: Item,
+        ConditionExpression: str = "",
+        ExpressionAttributeValues: Item | None = None,
+    ) -> dict[str, Any]:
+        """Write an item if its condition holds when the write is applied."""
+        entity = Item["entity"]["S"]
+        values = ExpressionAttributeValues or {}
+
+        def effect() -> dict[str, Any]:
+            versions = self.versions.setdefault(entity, [])
+            if not _holds(ConditionExpression, values, versions):
+                self._world.fire(Fault.LOST_RACE, entity)
+                raise refusal("ConditionalCheckFailedException", "PutItem")
+            before = int(versions[-1]["version"]["N"]) if versions else 0
+            after = int(Item["version"]["N"])
+            if after != before + 1:
+                self._world.violate(f"{entity} went from version {before} to {after}")
+            versions.append(Item)
+            sha = hashlib.sha256(Item["state"]["B"]).hexdigest()[:8]
+            self._world.note(f"{TableName} {entity} v{after} {sha}")
+            return {}
+
+        return self._world.write("dynamodb", f"PutItem {entity}", effect)
+
+    def batch_get_item(self, *, RequestItems: Item) -> dict[str, Any]:
+        """Read items; some keys may be left for another call."""
+        ((table, request),) = RequestItems.items()
+        is_consistent = request.get("ConsistentRead", False)
+
+        def answer() -> dict[str, Any]:
+            found: list[Item] = []
+            left: list[Item] = []
+            for key in request["Keys"]:
+                versions = self.versions.get(key["entity"]["S"], [])
+                if self._world.chance(Fault.UNPROCESSED_KEYS):
+                    self._world.fire(Fault.UNPROCESSED_KEYS, key["entity"]["S"])
+                    left.append(key)
+                elif versions:
+                    stale = 0 if is_consistent else self._world.random.randint(0, 1)
+                    found += versions[-1 - stale : len(versions) - stale]
+            unread = {table: {**request, "Keys": left}} if left else {}
+            return {"Responses": {table: found}, "UnprocessedKeys": unread}
+
+        return self._world.read("dynamodb", "BatchGetItem", answer)
+
+    def get_paginator(self, name: str) -> Pages:
+        """Return the paginator of ``scan``."""
+
+        def entries(**_request: Any) -> tuple[str, list[Item]]:
+            return "Items", [v[-1] for _, v in sorted(self.versions.items()) if v]
+
+        return Pages(self._world, "dynamodb", name, entries)
+
+
+def _holds(expression: str, values: Item, versions: list[Item]) -> bool:
+    match expression:
+        case "":
+            return True
+        case "attribute_not_exists(entity)":
+            return not versions
+        case "version = :before":
+            return bool(versions) and versions[-1]["version"] == values[":before"]
+        case _:
+            raise NotImplementedError(f"condition {expression!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What lies under one key."""
+
+    body: bytes
+    metadata: dict[str, str]
+
+
+class S3Client:
+    """Buckets of objects.
+
+    Parameters
+    ----------
+    immutable
+        Buckets in which an object must never become another.
+    """
+
+    def __init__(self, world: World, immutable: tuple[str, ...]) -> None:
+        self._world = world
+        self._immutable = immutable
+        self.buckets: dict[str, dict[str, Object]] = {}
+
+    def put_object(  # noqa: PLR0913 - the client's parameters
+        self,
+        *,
+        Bucket: str,
+        Key: str,
+        Body: bytes,
+        IfNoneMatch: str | None = None,
+        Metadata: dict[str, str] | None = None,
+        ContentType: str = "",  # noqa: ARG002 - kept by S3, read by nobody here
+    ) -> dict[str, Any]:
+        """Write an object, over none where the request says so."""
+
+        def effect() -> dict[str, Any]:
+            objects = self.buckets.setdefault(Bucket, {})
+            if IfNoneMatch == "*":
+                if Key in objects:
+                    raise refusal("PreconditionFailed", "PutObject")
+                if self._world.chance(Fault.WRITE_CONFLICT):
+                    self._world.fire(Fault.WRITE_CONFLICT, Key)
+                    raise refusal("ConditionalRequestConflict", "PutObject")
+            new = Object(Body, Metadata or {})
+            if Bucket in self._immutable and objects.get(Key, new) != new:
+                self._world.violate(f"object {Key} was overwritten")
+            objects[Key] = new
+            sha = hashlib.sha256(Body).hexdigest()[:8]
+            self._world.note(f"{Bucket} {Key} {sha}")
+            return {}
+
+        return self._world.write("s3", f"PutObject {Bucket}/{Key}", effect)
+
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        """Return the metadata of an object."""
+
+        def answer() -> dict[str, Any]:
+            found = self.buckets[Bucket][Key]
+            return {"Metadata": found.metadata, "ContentLength": len(found.body)}
+
+        return self._world.read("s3", "HeadObject", answer)
+
+    def get_object(self, *, Bucket: str, Key: str, Range: str = "") -> dict[str, Any]:
+        """Return an object, or some of its bytes."""
+
+        def answer() -> dict[str, Any]:
+            body = self.buckets[Bucket][Key].body
+            if Range:
+                first, last = Range.removeprefix("bytes=").split("-")
+                body = body[int(first) : int(last) + 1]
+            return {"Body": BytesIO(body)}
+
+        return self._world.read("s3", "GetObject", answer)
+
+    def get_paginator(self, name: str) -> Pages:
+        """Return the paginator of ``list_objects_v2``."""
+
+        def entries(
+            *, Bucket: str, Prefix: str = "", StartAfter: str = ""
+        ) -> tuple[str, list[dict[str, Any]]]:
+            keys = sorted(self.buckets.get(Bucket, {}))
+            return "Contents", [
+                {
+                    "Key": key,
+                    "Size": len(self.buckets[Bucket][key].body),
+                    "LastModified": datetime.fromtimestamp(START_US / SECOND_US, UTC),
+                }
+                for key in keys
+                if key.startswith(Prefix) and key > StartAfter
+            ]
+
+        return Pages(self._world, "s3", name, entries)

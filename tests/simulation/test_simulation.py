@@ -1,0 +1,166 @@
+"""Whatever fails, what was acknowledged is kept, and online is the fold of the log.
+
+The real handlers run against services in memory that fail in every way we know of. A
+seed draws the faults, so what breaks once breaks again: ``make simulate``.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.simulation.faults import Fault
+from tests.simulation.invariants import sentences
+from tests.simulation.runs import ENOUGH_SEEDS, Tally, run_of
+from tests.simulation.simulation import Plan, Simulation, plan_of
+
+FEW_SEEDS = 10
+
+SMALL = Plan(
+    seed=1,
+    events=20,
+    keys=2,
+    shards=2,
+    batch_size=10,
+    retries=10_000,
+    oldest_us=86_400_000_000,
+    rates={
+        Fault.POISON: 0.1,
+        Fault.IDENTITY_CONFLICT: 0.2,
+        Fault.LATE_EVENT: 0.1,
+        Fault.QUIET_SPELL: 0.1,
+        Fault.FOREIGN_RECORD: 0.02,
+    },
+)
+"""A run in which nothing fails but the data, so that a fault can be put anywhere."""
+
+ANYWHERE = (Fault.APPLIED_TIMED_OUT, Fault.LATE_LANDING)
+IN_A_FUNCTION = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.ZOMBIE)
+
+
+def test_few_seeds_hold_every_invariant() -> None:
+    for seed in range(FEW_SEEDS):
+        run = run_of(plan_of(seed))
+        assert not run.violations, f"seed {seed}: {sentences(run.violations)}"
+
+
+def test_many_seeds_hold_every_invariant_and_see_every_fault() -> None:
+    tally = Tally()
+    for seed in range(ENOUGH_SEEDS):
+        tally.add(run_of(plan_of(seed)))
+    told = [f"seed {run.seed}: {sentences(run.violations)}" for run in tally.broken]
+    assert not told, "\n".join(told)
+    assert not tally.unseen
+
+
+def test_a_seed_has_one_trace() -> None:
+    digests = [run_of(plan_of(seed)).digest for seed in (5, 6, 5)]
+    assert digests[0] == digests[2] != digests[1]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_one_fault_at_every_single_write_breaks_nothing(seed: int) -> None:
+    plan = replace(SMALL, seed=seed)
+    sound = run_of(plan)
+    assert not sound.violations, sentences(sound.violations)
+    fired: dict[Fault, set[int]] = {}
+    for fault in (*ANYWHERE, *IN_A_FUNCTION):
+        fired[fault] = set()
+        for place in range(sound.writes):
+            run = run_of(replace(plan, at=(fault, place)))
+            told = f"{fault.name} at {place}: {sentences(run.violations)}"
+            assert not run.violations, told
+            if run.fired[fault]:
+                fired[fault].add(place)
+    everywhere = set(range(sound.writes))
+    assert all(fired[fault] == everywhere for fault in ANYWHERE)
+    inside = fired[Fault.CRASH_BEFORE]
+    assert len(inside) > sound.writes / 2
+    assert all(fired[fault] == inside for fault in IN_A_FUNCTION)
+
+
+Sabotage = Callable[[Simulation], None]
+
+
+def _loses_a_put(simulation: Simulation) -> None:
+    """Answer the third put of a state without keeping it."""
+    table, puts = simulation.dynamodb, 0
+    sound = table.put_item
+
+    def put_item(**request: Any) -> dict[str, Any]:
+        nonlocal puts
+        puts += 1
+        return {} if puts == 3 else sound(**request)
+
+    table.put_item = put_item  # type: ignore[method-assign]
+
+
+def _forgets_conditions(simulation: Simulation) -> None:
+    """Put whatever is there: the later write wins."""
+    sound = simulation.dynamodb.put_item
+
+    def put_item(**request: Any) -> dict[str, Any]:
+        for name in ("ConditionExpression", "ExpressionAttributeValues"):
+            request.pop(name, None)
+        return sound(**request)
+
+    simulation.dynamodb.put_item = put_item  # type: ignore[method-assign]
+
+
+def _loses_a_segment(simulation: Simulation) -> None:
+    """Answer every fifth put into the log without keeping it."""
+    bucket, puts = simulation.s3, 0
+    sound = bucket.put_object
+
+    def put_object(**request: Any) -> dict[str, Any]:
+        nonlocal puts
+        puts += request["Bucket"] == "log"
+        if request["Bucket"] == "log" and puts % 5 == 0:
+            return {}
+        return sound(**request)
+
+    bucket.put_object = put_object  # type: ignore[method-assign]
+
+
+def _loses_quarantine(simulation: Simulation) -> None:
+    """Answer puts into the quarantine without keeping anything."""
+    sound = simulation.s3.put_object
+
+    def put_object(**request: Any) -> dict[str, Any]:
+        return {} if request["Bucket"] == "quarantine" else sound(**request)
+
+    simulation.s3.put_object = put_object  # type: ignore[method-assign]
+
+
+def _loses_a_record(simulation: Simulation) -> None:
+    """Acknowledge one record of the validated stream that is not kept."""
+    stream = simulation.events
+    sound = stream.put
+
+    def put(partition_key: str, data: bytes) -> Any:
+        record = sound(partition_key, data)
+        if len(list(stream.records())) == 4:
+            next(s for s in stream.shards if record in s.records).records.remove(record)
+        return record
+
+    stream.put = put  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "sentence"),
+    [
+        (_loses_a_put, "online"),
+        (_forgets_conditions, "went from version"),
+        (_loses_a_segment, "the log lacks"),
+        (_loses_quarantine, "quarantine lacks"),
+        (_loses_a_record, "acknowledged and lost"),
+    ],
+)
+def test_the_invariants_notice_a_defect(sabotage: Sabotage, sentence: str) -> None:
+    told = [
+        violation
+        for seed in range(FEW_SEEDS)
+        for violation in run_of(plan_of(seed), sabotage).violations
+    ]
+    assert any(sentence in violation for violation in told)
