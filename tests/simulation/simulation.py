@@ -45,6 +45,7 @@ class Plan:
     batch_size: int
     retries: int
     oldest_us: int
+    waits: float
     rates: Mapping[Fault, float]
     state_limit_bytes: int | None = None
     at: tuple[Fault, int] | None = None
@@ -61,6 +62,7 @@ def plan_of(seed: int) -> Plan:
         batch_size=random.choice((3, 10, 40)),
         retries=random.choice((2, 4, 10_000, 10_000)),
         oldest_us=random.choice((1_800, 86_400, 86_400, 86_400)) * SECOND_US,
+        waits=random.choice((0.0, 0.0, 0.6, 0.9)),
         rates=rates_of(random),
         state_limit_bytes=random.choice((None, None, None, CRAMPED_BYTES)),
     )
@@ -107,7 +109,7 @@ class Simulation:
                 "write_features": (self.store, self.quarantine),
             },
         )
-        settings = Settings(plan.batch_size, plan.retries, plan.oldest_us)
+        settings = Settings(plan.batch_size, plan.retries, plan.oldest_us, plan.waits)
         types = folded_types(load_pipelines().values())
         mapping = partial(EventSourceMapping, world, self.runtime)
         self.validation = mapping(self.ingest, "validate_records", settings)

@@ -15,7 +15,7 @@ from tests.simulation.invariants import sentences
 from tests.simulation.runs import ENOUGH_SEEDS, Tally, run_of
 from tests.simulation.simulation import Plan, Simulation, plan_of
 
-FEW_SEEDS = 10
+FEW_SEEDS = 25
 
 SMALL = Plan(
     seed=1,
@@ -25,6 +25,7 @@ SMALL = Plan(
     batch_size=10,
     retries=10_000,
     oldest_us=86_400_000_000,
+    waits=0.6,
     rates={
         Fault.POISON: 0.1,
         Fault.IDENTITY_CONFLICT: 0.2,
