@@ -32,7 +32,8 @@ def simulate(seeds: Sequence[int]) -> int:
     def report(tally: Tally) -> None:
         nonlocal told
         for run in tally.broken[told:]:
-            print(f"seed {run.seed} broke:\n{sentences(run.violations, 400)}")
+            told_of = sentences(run.violations, 400)
+            print(f"seed {run.seed} broke:\n{told_of}", flush=True)
         told = len(tally.broken)
 
     tally = tally_of(seeds, report=report)
