@@ -29,7 +29,7 @@ def features(*, pipeline: Pipeline, entity: str, as_json: bool, target: Target) 
         target.client("dynamodb"), target.outputs["OnlineStoreTableName"]
     )
     entities = {pipeline.entity(d, entity): d for d in pipeline.features}
-    items = store.load([*entities])
+    items = store.load([*entities], with_state=False)
     if not items:
         raise click.UsageError(
             f"pipeline {pipeline.name!r} knows no entity {entity!r}: nothing of it was "

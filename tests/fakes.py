@@ -1,6 +1,7 @@
 """Every port in memory; trusted because it signs the same contract as AWS's."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -46,8 +47,13 @@ class FakeOnlineStore:
         self.items: dict[str, OnlineItem] = {}
         self.puts = 0
 
-    def load(self, entities: Sequence[str]) -> dict[str, OnlineItem]:
-        return {e: self.items[e] for e in entities if e in self.items}
+    def load(
+        self, entities: Sequence[str], *, with_state: bool = True
+    ) -> dict[str, OnlineItem]:
+        found = {e: self.items[e] for e in entities if e in self.items}
+        if with_state:
+            return found
+        return {e: replace(item, state=b"") for e, item in found.items()}
 
     def put(self, item: OnlineItem) -> None:
         stored = self.items.get(item.entity)

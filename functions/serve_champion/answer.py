@@ -178,7 +178,8 @@ class Champion:
         }
         if not wanted:
             return {}
-        return {wanted[key]: item for key, item in self._store.load([*wanted]).items()}
+        found = self._store.load([*wanted], with_state=False)
+        return {wanted[key]: item for key, item in found.items()}
 
     def _fresh(
         self, items: Mapping[str, OnlineItem], entity: str, number: int, now_us: int

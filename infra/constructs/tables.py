@@ -65,10 +65,15 @@ class OnlineStore(KeptTable):
         )
 
     def grant_fold(self, grantee: iam.IGrantable) -> None:
-        """Let `grantee` read a key's items and put new ones; nothing is deleted."""
+        """Let `grantee` read a key's items, put new ones and delete old chunks."""
         allow(
             grantee,
-            ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"],
+            [
+                "dynamodb:BatchGetItem",
+                "dynamodb:DeleteItem",
+                "dynamodb:GetItem",
+                "dynamodb:PutItem",
+            ],
             [self._table.table_arn],
         )
         allow_key(

@@ -555,7 +555,12 @@ def test_of_a_body_that_is_too_large_no_more_is_held_than_shows_it() -> None:
 class UnavailableStore(FakeOnlineStore):
     """Never answers."""
 
-    def load(self, entities: Sequence[str]) -> dict[str, OnlineItem]:  # noqa: ARG002 - the port's signature
+    def load(
+        self,
+        entities: Sequence[str],  # noqa: ARG002 - the port's signature
+        *,
+        with_state: bool = True,  # noqa: ARG002
+    ) -> dict[str, OnlineItem]:
         raise StoreUnavailableError("table 'x' refused a read: ThrottlingException")
 
 

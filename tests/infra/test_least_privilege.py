@@ -66,6 +66,7 @@ ALLOWED = {
     | KEYS
     | {
         "dynamodb:BatchGetItem",
+        "dynamodb:DeleteItem",
         "dynamodb:GetItem",
         "dynamodb:PutItem",
         "kms:DescribeKey",

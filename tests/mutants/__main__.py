@@ -18,7 +18,7 @@ from queue import Queue
 from tests.mutants.catalog import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("events", "functions", "layers", "tests", "pyproject.toml")
+COPIED = ("cli", "events", "functions", "layers", "tests", "pyproject.toml")
 WORKERS = 2
 LONGEST_SECONDS = 300
 

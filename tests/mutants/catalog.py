@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 CORE: Final = "layers/core/python/retrodict/"
+FUNCTIONS: Final = "functions/"
 ADAPTERS: Final = "layers/adapters/python/retrodict_aws/"
 
 FOLD: Final = (
@@ -14,6 +15,9 @@ FOLD: Final = (
     "tests/property/test_vocabulary.py",
 )
 HANDLERS: Final = ("tests/unit/test_handlers.py", "tests/contract/test_ports.py")
+SIMULATED: Final = (
+    "tests/simulation/test_simulation.py::test_few_seeds_hold_every_invariant",
+)
 SCORING: Final = ("tests/unit/test_scoring.py", "tests/unit/test_score_events.py")
 VALIDATION: Final = (
     "tests/unit/test_validation.py",
@@ -59,7 +63,7 @@ MUTANTS: Final = (
         "if event.time_us < self._horizon():",
     ),
     Mutant(
-        "a judgement of the moment is made again",
+        "what was judged before is judged again",
         f"{CORE}state.py",
         "if event.position <= self.position:",
         "if False:",
@@ -288,9 +292,65 @@ MUTANTS: Final = (
     Mutant(
         "a lost race is folded on the old state",
         f"{CORE}online.py",
-        "        if attempt:\n            item = store.load",
-        "        if False:\n            item = store.load",
+        "item = _fold(work, store.load([work.entity]).get(work.entity)).item",
+        "pass",
         HANDLERS,
+    ),
+    Mutant(
+        "what is told again replaces what was told before",
+        f"{FUNCTIONS}write_features/handler.py",
+        'f"{segment_name(records)}-features-{told}"',
+        'f"{segment_name(records)}-features"',
+        HANDLERS,
+    ),
+    Mutant(
+        "a batch that broke off is taken for folded",
+        f"{FUNCTIONS}write_features/handler.py",
+        "return again_from(projected.unfinished)",
+        "return done()",
+        SIMULATED,
+    ),
+    Mutant(
+        "a batch that could not be told of is taken for folded",
+        f"{FUNCTIONS}write_features/handler.py",
+        "return again_from(records[0].sequence_number)",
+        "return done()",
+        SIMULATED,
+    ),
+    Mutant(
+        "what the log refuses is taken for archived",
+        f"{FUNCTIONS}archive_events/handler.py",
+        "return again_from(records[0].sequence_number)",
+        "return done()",
+        SIMULATED,
+    ),
+    Mutant(
+        "of what is archived again, only the last record is",
+        f"{FUNCTIONS}archive_events/handler.py",
+        "return again_from(records[0].sequence_number)",
+        "return again_from(records[-1].sequence_number)",
+        SIMULATED,
+    ),
+    Mutant(
+        "rejects that could not be kept are forgotten",
+        f"{FUNCTIONS}validate_records/handler.py",
+        "return again_from(records[0].sequence_number)",
+        "return again_from(records[-1].sequence_number)",
+        SIMULATED,
+    ),
+    Mutant(
+        "a put that timed out is taken for success",
+        f"{ADAPTERS}kinesis_event_stream.py",
+        "                refusal = error_code(error)\n                continue",
+        "                return",
+        SIMULATED,
+    ),
+    Mutant(
+        "segments of two batches share a name",
+        f"{ADAPTERS}kinesis_batch.py",
+        'f"{first.shard_id}-{first.sequence_number}-{last.sequence_number}"',
+        'f"{first.shard_id}-{first.sequence_number}"',
+        SIMULATED,
     ),
     Mutant(
         "the batch goes on behind what failed",

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 from tests.simulation.faults import Fault
 from tests.simulation.invariants import sentences
-from tests.simulation.runs import ENOUGH_SEEDS, Tally, simulation_of, tally_of
+from tests.simulation.runs import ENOUGH_SEEDS, Tally, checked, tally_of
 from tests.simulation.simulation import plan_of
 
 
 def trace(seed: int) -> int:
     """Print the trace of one run; return the exit code."""
-    world = simulation_of(plan_of(seed)).world
+    world = checked(plan_of(seed)).world
     print("\n".join(world.lines))
     print(f"trace sha256:{world.trace_digest}")
     return int(bool(world.violations))
@@ -32,7 +32,8 @@ def simulate(seeds: Sequence[int]) -> int:
     def report(tally: Tally) -> None:
         nonlocal told
         for run in tally.broken[told:]:
-            print(f"seed {run.seed} broke:\n{sentences(run.violations, 400)}")
+            told_of = sentences(run.violations, 400)
+            print(f"seed {run.seed} broke:\n{told_of}", flush=True)
         told = len(tally.broken)
 
     tally = tally_of(seeds, report=report)
@@ -47,6 +48,7 @@ def summary(tally: Tally, seconds: float) -> str:
     lines = [
         f"{tally.runs} runs in {seconds:.0f} s",
         f"{tally.events} events, {tally.writes} writes, {tally.fired.total()} faults",
+        f"{tally.training_sets} training sets compared",
         *(f"  {fault.value:<{width}} {tally.fired[fault]:>9}" for fault in Fault),
         *(f"never fired: {fault.value}" for fault in tally.unseen),
         f"traces sha256:{tally.digest}",

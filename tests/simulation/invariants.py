@@ -3,18 +3,25 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
+from pipelines.sensor_anomaly.features import Sensor
+from pipelines.sensor_anomaly.model import model
 from retrodict.envelope import StampedEvent
 from retrodict.features import FeatureSet
+from retrodict.model import Gates
 from retrodict.online import item_of
-from retrodict.pipeline import definitions_of
+from retrodict.pipeline import Pipeline, definitions_of
 from retrodict.ports import KeyedBatch, OnlineItem
 from retrodict.rejection import NOT_FOLDED
 from retrodict.state import Folded, KeyState, Outcome, order_of_knowing
+from retrodict.training_build import build_set
+from retrodict.training_sets import Refusal, TrainingSet
 from retrodict.windows import check_of, identity_of
-from retrodict_aws.dynamodb_online_store import _from_attributes
+from retrodict_aws.dynamodb_online_store import _from_attributes, _refs
 from retrodict_aws.kinesis_event_stream import encode
+from retrodict_aws.s3_event_log import S3EventLog
 
 from cli.rebuild import digest_of, replay
 from tests.simulation.faults import Fault
@@ -22,11 +29,45 @@ from tests.simulation.kinesis import Record
 from tests.simulation.mapping import payload
 from tests.simulation.reference import Model, Truth, place_of
 from tests.simulation.simulation import Simulation
+from tests.simulation.stores import S3Client
+from tests.simulation.world import World
 
 REASONS = {
     Outcome.CONFLICTING: "identity_conflict",
     Outcome.TOO_FAST: "rate_exceeded",
 }
+
+
+LEARNER: Final = Pipeline(
+    "sensor_anomaly",
+    features=[Sensor],
+    model=replace(
+        model,
+        features=[Sensor.mean_10m, Sensor.trend, Sensor.change],
+        fit_window="1d",
+        held_out="5m",
+        held_out_rows=10,
+        gates=Gates(min_rows=1, max_null_share=1.0),
+    ),
+)
+"""The shipped pipeline, but that a few minutes of readings are enough for a set."""
+
+
+def log_of(events: Sequence[StampedEvent], segment_events: int = 17) -> S3EventLog:
+    """Return a log in which nothing ever failed, cut otherwise, the newest first."""
+    log = S3EventLog(S3Client(World(0, {}), immutable=("log",)), "log")
+    by_type: dict[str, list[StampedEvent]] = {}
+    for event in reversed(events):
+        by_type.setdefault(event.type, []).append(event)
+    for event_type, several in by_type.items():
+        for start in range(0, len(several), segment_events):
+            name = f"type={event_type}/arrived=2026-01-05/{start:05}"
+            log.append(name, several[start : start + segment_events])
+    return log
+
+
+def _digest_of(found: TrainingSet | Refusal) -> str:
+    return found.digest if isinstance(found, TrainingSet) else repr(found)
 
 
 Step = tuple[KeyState, Folded]
@@ -49,9 +90,10 @@ class Checker:
         self.simulation = simulation
         self.world = simulation.world
         self.truth = Truth(simulation.ingest)
+        self.training_sets = 0
         self.optional = {place_of(record) for record in simulation.redriven}
-        self.log = list(simulation.log.read())
-        self.known = order_of_knowing(self.log)
+        self.log = S3EventLog(simulation.s3, "log", kept_events=10_000)
+        self.known = order_of_knowing(list(self.log.read()))
         self.online = {item.entity: item for item in simulation.store.scan()}
         self.documents: dict[str, list[dict[str, Any]]] = {
             "": [],
@@ -73,13 +115,14 @@ class Checker:
         self.undelivered_is_explained()
         self.online_equals_the_fold_of_the_log()
         self.replaying_the_log_writes_nothing()
+        self.training_sets_are_those_of_a_log_without_faults()
 
     def log_is_what_was_accepted(self) -> None:
         """Check that the log holds what was accepted, as stamped, and nothing else."""
-        for event in self.log:
+        for event in self.log.read():
             if self.truth.events.get(event.position) != event:
                 self.world.violate(f"the log holds {event}, which nobody sent")
-        kept = {event.position for event in self.log}
+        kept = {event.position for event in self.known}
         for place in self.truth.events:
             if place not in kept and place not in self.optional:
                 self.world.violate(f"the log lacks {place}")
@@ -101,7 +144,7 @@ class Checker:
 
     def nothing_acknowledged_is_lost(self) -> None:
         """Check that what was acknowledged is in the log or in quarantine, not both."""
-        kept = {event.position for event in self.log}
+        kept = {event.position for event in self.known}
         rejected = {document["position"] for document in self.documents[""]}
         for place in sorted(kept & rejected):
             self.world.violate(f"{place} is in the log and in quarantine")
@@ -123,7 +166,7 @@ class Checker:
 
     def online_equals_the_fold_of_the_log(self) -> None:
         """Compare online, offline and reference by bytes, now and at every write."""
-        offline, _ = replay(self.log)
+        offline, _ = replay(self.log.read())
         if digest_of(offline) != digest_of(self.online):
             for entity in sorted(offline.keys() | self.online.keys()):
                 self._compare(entity, self.online.get(entity), offline.get(entity))
@@ -194,8 +237,11 @@ class Checker:
             if folded.outcome is Outcome.APPLIED
         }
         before = ""
-        for attributes in self.simulation.dynamodb.versions.get(entity, []):
-            item = _from_attributes(attributes)
+        table = self.simulation.dynamodb
+        for attributes in table.versions.get(entity, []):
+            parts = _refs(attributes).values()
+            chunks = {part: table.written[entity, part] for part in parts}
+            item = _from_attributes(attributes, chunks)
             if item.position <= before:
                 self.world.violate(f"{entity} went from {before} to {item.position}")
             before = item.position
@@ -221,6 +267,20 @@ class Checker:
             one, other = expected.get(place), found.get(place)
             if one != other:
                 self.world.violate(f"{place} is {one}, in quarantine {other}")
+
+    def training_sets_are_those_of_a_log_without_faults(self) -> None:
+        """Build a set from the log, and from one that nothing ever happened to."""
+        if not self.known:
+            return
+        accepted = [self.truth.events[event.position] for event in self.known]
+        seen = sorted(event.observed_at_us for event in accepted)
+        until_us = seen[-1] if self.simulation.plan.seed % 2 else seen[len(seen) // 2]
+        found = build_set(LEARNER, self.log, until_us)
+        expected = build_set(LEARNER, log_of(accepted), until_us)
+        if isinstance(found, TrainingSet):
+            self.training_sets += 1
+        if _digest_of(found) != _digest_of(expected):
+            self.world.violate(f"until {until_us} {found} was built, not {expected}")
 
     def replaying_the_log_writes_nothing(self) -> None:
         """Deliver the whole log to the features again."""

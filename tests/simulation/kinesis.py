@@ -42,8 +42,12 @@ class Shard:
 
     def from_number(self, sequence_number: int) -> list[Record]:
         """Return the records from a sequence number on, in order."""
-        numbers = [record.sequence_number for record in self.records]
-        return self.records[bisect_left(numbers, sequence_number) :]
+        first = bisect_left(self.records, sequence_number, key=_sequence_number)
+        return self.records[first:]
+
+
+def _sequence_number(record: Record) -> int:
+    return record.sequence_number
 
 
 class Stream:

@@ -40,11 +40,19 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the simulation varies of a mapping."""
+    """What the simulation varies of a mapping.
+
+    Attributes
+    ----------
+    waits
+        Chance that it waits for more records where it could deliver, as a batching
+        window has it.
+    """
 
     batch_size: int
     retries: int
     oldest_us: int
+    waits: float
     types: frozenset[str] | None = None
 
 
@@ -119,7 +127,10 @@ class EventSourceMapping:
         """Invoke the function once for a shard and decide what becomes of the batch."""
         reader = self._reader(shard)
         if not reader.batches:
-            size = self._world.random.randint(1, self._settings.batch_size)
+            random = self._world.random
+            if self._world.is_faulty and random.random() < self._settings.waits:
+                return
+            size = random.randint(1, self._settings.batch_size)
             taken = shard.from_number(reader.next_number)[:size]
             reader.next_number = taken[-1].sequence_number + 1
             wanted = [r for r in taken if _matches(r, self._settings.types)]

@@ -40,6 +40,7 @@ class Producer:
         self._waiting: list[Sent] = []
         self._next_id = 0
         self._ids: dict[str, list[str]] = {key: [] for key in self._keys}
+        self._times: dict[str, list[int]] = {key: [] for key in self._keys}
 
     @property
     def is_done(self) -> bool:
@@ -84,12 +85,17 @@ class Producer:
             self._world.fire(Fault.LATE_EVENT, key)
             time_us -= random.randint(10, 60) * MINUTE_US
         if random.random() < LABEL_SHARE:
-            return key, _label(self._next_id, key, time_us)
+            at_us = random.choice(self._times[key] or [time_us])
+            is_anomaly = random.random() < 0.5
+            return key, _label(
+                self._next_id, key, time_us, at_us, is_anomaly=is_anomaly
+            )
         identifier = str(self._next_id)
         if self._ids[key] and self._world.chance(Fault.IDENTITY_CONFLICT):
             self._world.fire(Fault.IDENTITY_CONFLICT, key)
             identifier = random.choice(self._ids[key][-9:])
         self._ids[key].append(identifier)
+        self._times[key].append(time_us)
         document = _reading(identifier, key, time_us, random.uniform(10, 30))
         if self._world.chance(Fault.POISON):
             self._world.fire(Fault.POISON, key)
@@ -121,7 +127,9 @@ def _reading(identifier: str, key: str, time_us: int, value: float) -> dict[str,
     }
 
 
-def _label(number: int, key: str, time_us: int) -> bytes:
+def _label(
+    number: int, key: str, time_us: int, at_us: int, *, is_anomaly: bool
+) -> bytes:
     document = {
         "specversion": "1.0",
         "id": f"label-{number}",
@@ -130,6 +138,6 @@ def _label(number: int, key: str, time_us: int) -> bytes:
         "subject": key,
         "time": to_text(time_us),
         "dataschema": "retrodict.label.given/v1",
-        "data": {"entity": key, "is_anomaly": True, "at_us": time_us},
+        "data": {"entity": key, "is_anomaly": is_anomaly, "at_us": at_us},
     }
     return json.dumps(document).encode()

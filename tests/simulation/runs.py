@@ -27,6 +27,8 @@ class Run:
     ----------
     writes
         Side effects, not counting those of the invariants.
+    training_sets
+        Sets that were built and compared; the other runs had too little for one.
     digest
         Of its trace.
     """
@@ -34,6 +36,7 @@ class Run:
     seed: int
     events: int
     writes: int
+    training_sets: int
     fired: Counter[Fault]
     violations: tuple[str, ...]
     digest: str
@@ -46,6 +49,7 @@ class Tally:
     runs: int = 0
     events: int = 0
     writes: int = 0
+    training_sets: int = 0
     fired: Counter[Fault] = field(default_factory=Counter)
     broken: list[Run] = field(default_factory=list)
     _digests: list[str] = field(default_factory=list)
@@ -55,6 +59,7 @@ class Tally:
         self.runs += 1
         self.events += run.events
         self.writes += run.writes
+        self.training_sets += run.training_sets
         self.fired.update(run.fired)
         self._digests.append(run.digest)
         if run.violations:
@@ -71,9 +76,9 @@ class Tally:
         return [fault for fault in Fault if not self.fired[fault]]
 
 
-def simulation_of(
+def checked(
     plan: Plan, sabotage: Callable[[Simulation], None] | None = None
-) -> Simulation:
+) -> Checker:
     """Carry out a plan, and check every invariant.
 
     Parameters
@@ -86,18 +91,20 @@ def simulation_of(
         if sabotage is not None:
             sabotage(simulation)
         simulation.run()
-        Checker(simulation).check()
-    return simulation
+        checker = Checker(simulation)
+        checker.check()
+    return checker
 
 
 def run_of(plan: Plan, sabotage: Callable[[Simulation], None] | None = None) -> Run:
     """Carry out a plan and return its figures."""
-    simulation = simulation_of(plan, sabotage)
-    world = simulation.world
+    checker = checked(plan, sabotage)
+    world = checker.world
     return Run(
         seed=plan.seed,
         events=plan.events,
-        writes=simulation.writes,
+        writes=checker.simulation.writes,
+        training_sets=checker.training_sets,
         fired=world.fired,
         violations=tuple(world.violations),
         digest=world.trace_digest,

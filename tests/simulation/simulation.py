@@ -8,6 +8,7 @@ from itertools import chain
 from random import Random
 from typing import Final
 
+from retrodict.chunks import SMALL_BYTES
 from retrodict.pipeline import folded_types, load_pipelines
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.kinesis_event_stream import KinesisEventStream, KinesisIngestStream
@@ -25,6 +26,9 @@ from tests.simulation.world import SECOND_US, World
 
 STEPS: Final = 20_000
 """How many steps a run may take to come to rest once its faults have stopped."""
+
+CHUNKED_BYTES: Final = 200
+"""Beyond a state of a few events, so that most have chunks."""
 
 CRAMPED_BYTES: Final = 1_450
 """State of about thirty events, so that a burst does not fit."""
@@ -45,8 +49,10 @@ class Plan:
     batch_size: int
     retries: int
     oldest_us: int
+    waits: float
     rates: Mapping[Fault, float]
     state_limit_bytes: int | None = None
+    small_bytes: int = SMALL_BYTES
     at: tuple[Fault, int] | None = None
 
 
@@ -61,8 +67,10 @@ def plan_of(seed: int) -> Plan:
         batch_size=random.choice((3, 10, 40)),
         retries=random.choice((2, 4, 10_000, 10_000)),
         oldest_us=random.choice((1_800, 86_400, 86_400, 86_400)) * SECOND_US,
+        waits=random.choice((0.0, 0.0, 0.6, 0.9)),
         rates=rates_of(random),
         state_limit_bytes=random.choice((None, None, None, CRAMPED_BYTES)),
+        small_bytes=random.choice((SMALL_BYTES, CHUNKED_BYTES)),
     )
 
 
@@ -94,7 +102,12 @@ class Simulation:
         self.s3 = S3Client(world, immutable=("log",))
         self.log = S3EventLog(self.s3, "log")
         self.quarantine = S3Quarantine(self.s3, "quarantine")
-        self.store = DynamoDBOnlineStore(self.dynamodb, "online", sleep=world.sleep)
+        self.store = DynamoDBOnlineStore(
+            self.dynamodb,
+            "online",
+            sleep=world.sleep,
+            small_bytes=plan.small_bytes,
+        )
         door = KinesisIngestStream(self.kinesis, "ingest", sleep=world.sleep)
         validated = KinesisEventStream(self.kinesis, "events", sleep=world.sleep)
         self.producer = Producer(world, door, events=plan.events, keys=plan.keys)
@@ -107,7 +120,7 @@ class Simulation:
                 "write_features": (self.store, self.quarantine),
             },
         )
-        settings = Settings(plan.batch_size, plan.retries, plan.oldest_us)
+        settings = Settings(plan.batch_size, plan.retries, plan.oldest_us, plan.waits)
         types = folded_types(load_pipelines().values())
         mapping = partial(EventSourceMapping, world, self.runtime)
         self.validation = mapping(self.ingest, "validate_records", settings)

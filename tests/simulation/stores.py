@@ -33,16 +33,31 @@ class Pages:
             yield self._world.read(self._service, self._name, partial(dict, page))
 
 
+HEAD: Final = "current"
+
+
 class DynamoDBClient:
-    """One table with conditional writes; it remembers every version of every item."""
+    """One table with conditional writes; it remembers every version of every item.
+
+    Attributes
+    ----------
+    versions
+        Every head that was ever written, by entity.
+    chunks
+        The other parts as they are now, by entity and sort key.
+    written
+        The bytes of every other part that was ever written.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.versions: dict[str, list[Item]] = {}
+        self.chunks: dict[tuple[str, str], Item] = {}
+        self.written: dict[tuple[str, str], bytes] = {}
 
     def puts(self) -> int:
-        """Return how many writes were applied."""
-        return sum(map(len, self.versions.values()))
+        """Return how many writes of other content were applied."""
+        return sum(map(len, self.versions.values())) + len(self.written)
 
     def put_item(
         self,
@@ -53,8 +68,16 @@ class DynamoDBClient:
         ExpressionAttributeValues: Item | None = None,
     ) -> dict[str, Any]:
         """Write an item if its condition holds when the write is applied."""
-        entity = Item["entity"]["S"]
+        entity, part = Item["entity"]["S"], Item["part"]["S"]
         values = ExpressionAttributeValues or {}
+
+        def keep() -> dict[str, Any]:
+            place, raw = (entity, part), Item["state"]["B"]
+            if self.written.setdefault(place, raw) != raw:
+                self._world.violate(f"{entity} {part} became another")
+            self.chunks[place] = Item
+            self._world.note(f"{TableName} {entity} {part}")
+            return {}
 
         def effect() -> dict[str, Any]:
             versions = self.versions.setdefault(entity, [])
@@ -70,7 +93,21 @@ class DynamoDBClient:
             self._world.note(f"{TableName} {entity} v{after} {sha}")
             return {}
 
-        return self._world.write("dynamodb", f"PutItem {entity}", effect)
+        write = effect if part == HEAD else keep
+        return self._world.write("dynamodb", f"PutItem {entity}", write)
+
+    def delete_item(self, *, TableName: str, Key: Item) -> dict[str, Any]:
+        """Delete a part; never a head."""
+        entity, part = Key["entity"]["S"], Key["part"]["S"]
+
+        def effect() -> dict[str, Any]:
+            if part == HEAD:
+                self._world.violate(f"the head of {entity} was deleted")
+            self.chunks.pop((entity, part), None)
+            self._world.note(f"{TableName} {entity} without {part}")
+            return {}
+
+        return self._world.write("dynamodb", f"DeleteItem {entity}", effect)
 
     def batch_get_item(self, *, RequestItems: Item) -> dict[str, Any]:
         """Read items; some keys may be left for another call."""
@@ -81,7 +118,8 @@ class DynamoDBClient:
             found: list[Item] = []
             left: list[Item] = []
             for key in request["Keys"]:
-                versions = self.versions.get(key["entity"]["S"], [])
+                place = key["entity"]["S"], key["part"]["S"]
+                versions = self._versions(*place)
                 if self._world.chance(Fault.UNPROCESSED_KEYS):
                     self._world.fire(Fault.UNPROCESSED_KEYS, key["entity"]["S"])
                     left.append(key)
@@ -93,13 +131,26 @@ class DynamoDBClient:
 
         return self._world.read("dynamodb", "BatchGetItem", answer)
 
+    def _versions(self, entity: str, part: str) -> list[Item]:
+        if part == HEAD:
+            return self.versions.get(entity, [])
+        found = self.chunks.get((entity, part))
+        return [] if found is None else [found]
+
     def get_paginator(self, name: str) -> Pages:
         """Return the paginator of ``scan``."""
 
         def entries(**_request: Any) -> tuple[str, list[Item]]:
-            return "Items", [v[-1] for _, v in sorted(self.versions.items()) if v]
+            heads = [((e, HEAD), v[-1]) for e, v in self.versions.items() if v]
+            return "Items", [
+                item for _, item in sorted([*heads, *self.chunks.items()], key=_name)
+            ]
 
         return Pages(self._world, "dynamodb", name, entries)
+
+
+def _name(found: tuple[tuple[str, str], Item]) -> tuple[str, str]:
+    return found[0]
 
 
 def _holds(expression: str, values: Item, versions: list[Item]) -> bool:

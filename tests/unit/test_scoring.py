@@ -263,10 +263,12 @@ class Failing:
         outer = self
 
         class Store(FakeOnlineStore):
-            def load(self, entities: Sequence[str]) -> dict[str, OnlineItem]:
+            def load(
+                self, entities: Sequence[str], *, with_state: bool = True
+            ) -> dict[str, OnlineItem]:
                 if outer.refuses():
                     raise StoreUnavailableError("throttled")
-                return super().load(entities)
+                return super().load(entities, with_state=with_state)
 
             def put(self, item: OnlineItem) -> None:
                 if outer.refuses():

@@ -1,23 +1,50 @@
-"""The online store in DynamoDB: one item a key, written under a version condition."""
+"""The online store in DynamoDB: a head and perhaps chunks a key, one version of both.
 
+A large state is kept as a head, which every write replaces under a version condition,
+and chunks, which are written once under a name that no other write uses. Chunks go
+first; the head names those that belong to it, so what is not named was never there.
+"""
+
+import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import groupby
 from time import sleep as real_sleep
 from typing import Any, Final
 
+from retrodict.chunks import SMALL_BYTES, join, split
 from retrodict.errors import StateConflictError, StoreUnavailableError
 from retrodict.ports import OnlineItem
 
 from retrodict_aws.clients import AWS_ERRORS, error_code
 
 CURRENT: Final = "current"
-"""Sort key of the part that carries position, features and state."""
+"""Sort key of the head: position, features, and what a write changes of the state."""
 
 GET_KEYS: Final = 100
 ATTEMPTS: Final = 6
+KNOWN_ENTITIES: Final = 20_000
+"""Of how many entities it is remembered which chunks they have."""
+
+_DIGEST_DIGITS: Final = 16
+
+Refs = dict[str, str]
+"""Sort key of each chunk by its name: the name, the version that wrote it, a digest."""
 
 
-def _to_attributes(item: OnlineItem) -> dict[str, Any]:
-    return {
+def _part(name: str, version: int, raw: bytes) -> str:
+    digest = hashlib.sha256(raw).hexdigest()[:_DIGEST_DIGITS]
+    return f"{name}@{version}-{digest}"
+
+
+def _is_same(part: str, raw: bytes) -> bool:
+    return part.endswith("-" + hashlib.sha256(raw).hexdigest()[:_DIGEST_DIGITS])
+
+
+def _to_attributes(item: OnlineItem, head: bytes, refs: Refs) -> dict[str, Any]:
+    found = {
         "entity": {"S": item.entity},
         "part": {"S": CURRENT},
         "version": {"N": str(item.version)},
@@ -25,24 +52,38 @@ def _to_attributes(item: OnlineItem) -> dict[str, Any]:
         "position": {"S": item.position},
         "time_us": {"N": str(item.time_us)},
         "features": {"S": item.features},
-        "state": {"B": item.state},
+        "state": {"B": head},
     }
+    if refs:
+        found["chunks"] = {"L": [{"S": part} for part in refs.values()]}
+    return found
 
 
-def _from_attributes(found: dict[str, Any]) -> OnlineItem:
+def _refs(head: dict[str, Any]) -> Refs:
+    parts = [part["S"] for part in head.get("chunks", {}).get("L", [])]
+    return {part.rpartition("@")[0]: part for part in parts}
+
+
+def _from_attributes(head: dict[str, Any], chunks: dict[str, bytes]) -> OnlineItem:
     return OnlineItem(
-        entity=found["entity"]["S"],
-        version=int(found["version"]["N"]),
-        definition=found["definition"]["S"],
-        position=found["position"]["S"],
-        time_us=int(found["time_us"]["N"]),
-        features=found["features"]["S"],
-        state=bytes(found["state"]["B"]),
+        entity=head["entity"]["S"],
+        version=int(head["version"]["N"]),
+        definition=head["definition"]["S"],
+        position=head["position"]["S"],
+        time_us=int(head["time_us"]["N"]),
+        features=head["features"]["S"],
+        state=join(bytes(head["state"]["B"]), chunks),
     )
 
 
 class DynamoDBOnlineStore:
-    """`OnlineStore` over one table."""
+    """`OnlineStore` over one table.
+
+    Parameters
+    ----------
+    small_bytes
+        States up to this size stay one item.
+    """
 
     def __init__(
         self,
@@ -50,26 +91,66 @@ class DynamoDBOnlineStore:
         table_name: str,
         *,
         sleep: Callable[[float], None] = real_sleep,
+        small_bytes: int = SMALL_BYTES,
     ) -> None:
         self._client = client
         self._table_name = table_name
         self._sleep = sleep
+        self._small_bytes = small_bytes
+        self._known: dict[str, tuple[int, Refs]] = {}
 
-    def load(self, entities: Sequence[str]) -> dict[str, OnlineItem]:
+    def load(
+        self, entities: Sequence[str], *, with_state: bool = True
+    ) -> dict[str, OnlineItem]:
         """Return the items that exist, consistently; see `OnlineStore.load`."""
+        if len(self._known) > KNOWN_ENTITIES:
+            self._known.clear()
         items: dict[str, OnlineItem] = {}
-        for start in range(0, len(entities), GET_KEYS):
-            chosen = entities[start : start + GET_KEYS]
-            for found in self._get([*chosen]):
-                item = _from_attributes(found)
-                items[item.entity] = item
-        return items
+        left = list(dict.fromkeys(entities))
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._sleep(0.05 * 2**attempt)
+            heads = self._get([(entity, CURRENT) for entity in left])
+            wanted = [
+                (head["entity"]["S"], part)
+                for head in heads
+                for part in _refs(head).values()
+                if with_state
+            ]
+            found: dict[str, dict[str, bytes]] = defaultdict(dict)
+            for chunk in self._get(wanted):
+                found[chunk["entity"]["S"]][chunk["part"]["S"]] = bytes(
+                    chunk["state"]["B"]
+                )
+            left = []
+            for head in heads:
+                entity, refs = head["entity"]["S"], _refs(head)
+                if with_state and found[entity].keys() != set(refs.values()):
+                    left.append(entity)  # somebody wrote in between
+                    continue
+                items[entity] = item = _from_attributes(head, found[entity])
+                if with_state:
+                    self._known[entity] = item.version, refs
+                else:
+                    items[entity] = replace(item, state=b"")
+            if not left:
+                return items
+        raise StoreUnavailableError(
+            f"table {self._table_name!r}: {left[0]!r} changed while it was read, "
+            f"{ATTEMPTS} times: read later"
+        )
 
-    def _get(self, entities: list[str]) -> Iterator[dict[str, Any]]:
-        keys = [
-            {"entity": {"S": entity}, "part": {"S": CURRENT}} for entity in entities
+    def _get(self, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(keys), GET_KEYS):
+            found += self._get_some(keys[start : start + GET_KEYS])
+        return found
+
+    def _get_some(self, keys: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+        names = [
+            {"entity": {"S": entity}, "part": {"S": part}} for entity, part in keys
         ]
-        request = {self._table_name: {"Keys": keys, "ConsistentRead": True}}
+        request = {self._table_name: {"Keys": names, "ConsistentRead": True}}
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._sleep(0.05 * 2**attempt)
@@ -89,6 +170,24 @@ class DynamoDBOnlineStore:
 
     def put(self, item: OnlineItem) -> None:
         """Write over the version before; see `OnlineStore.put`."""
+        head, chunks = split(item.state, self._small_bytes)
+        version, before = self._known.get(item.entity, (0, {}))
+        if version != item.version - 1:
+            before = {}
+        refs: Refs = {}
+        for name, raw in chunks.items():
+            part = before.get(name, "")
+            if not _is_same(part, raw):
+                part = _part(name, item.version, raw)
+                self._write(
+                    item.entity,
+                    Item={
+                        "entity": {"S": item.entity},
+                        "part": {"S": part},
+                        "state": {"B": raw},
+                    },
+                )
+            refs[name] = part
         condition: dict[str, Any] = (
             {"ConditionExpression": "attribute_not_exists(entity)"}
             if item.version == 1
@@ -97,23 +196,75 @@ class DynamoDBOnlineStore:
                 "ExpressionAttributeValues": {":before": {"N": str(item.version - 1)}},
             }
         )
+        self._write(item.entity, Item=_to_attributes(item, head, refs), **condition)
+        self._known[item.entity] = item.version, refs
+        # The head is written: what it does not name any more is litter, and what is
+        # left of it here is swept by a rebuild.
+        with suppress(StoreUnavailableError):
+            self._delete(item.entity, set(before.values()) - set(refs.values()))
+
+    def _write(self, entity: str, **request: Any) -> None:
         try:
-            self._client.put_item(
-                TableName=self._table_name, Item=_to_attributes(item), **condition
-            )
+            self._client.put_item(TableName=self._table_name, **request)
         except AWS_ERRORS as error:
             if error_code(error) == "ConditionalCheckFailedException":
-                raise StateConflictError(item.entity) from error
+                raise StateConflictError(entity) from error
             raise StoreUnavailableError(
-                f"table {self._table_name!r} refused to write {item.entity!r}: "
+                f"table {self._table_name!r} refused to write {entity!r}: "
                 f"{error_code(error)}"
             ) from error
 
+    def _delete(self, entity: str, parts: set[str]) -> None:
+        for part in sorted(parts):
+            try:
+                self._client.delete_item(
+                    TableName=self._table_name,
+                    Key={"entity": {"S": entity}, "part": {"S": part}},
+                )
+            except AWS_ERRORS as error:
+                raise StoreUnavailableError(
+                    f"table {self._table_name!r} refused to delete {part!r} of "
+                    f"{entity!r}: {error_code(error)}"
+                ) from error
+
     def scan(self) -> Iterator[OnlineItem]:
         """Yield every item, consistently."""
+        for entity, parts in self._entities():
+            head = next((p for p in parts if p["part"]["S"] == CURRENT), None)
+            if head is not None:
+                refs = set(_refs(head).values())
+                found = {p["part"]["S"]: bytes(p["state"]["B"]) for p in parts}
+                chunks = {part: raw for part, raw in found.items() if part in refs}
+                if chunks.keys() == refs:
+                    yield _from_attributes(head, chunks)
+                else:  # somebody wrote in between
+                    yield from self.load([entity]).values()
+
+    def sweep(self) -> int:
+        """Delete chunks that no head names, and return how many.
+
+        Only while nothing else writes: the chunks of a write that has not come to its
+        head yet look the same.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused.
+        """
+        swept = 0
+        for entity, parts in self._entities():
+            heads = [p for p in parts if p["part"]["S"] == CURRENT]
+            named = {ref for head in heads for ref in _refs(head).values()}
+            litter = {p["part"]["S"] for p in parts} - named - {CURRENT}
+            self._delete(entity, litter)
+            swept += len(litter)
+        return swept
+
+    def _entities(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Yield the parts of every entity; DynamoDB returns them side by side."""
         pages = self._client.get_paginator("scan").paginate(
             TableName=self._table_name, ConsistentRead=True
         )
-        for page in pages:
-            for found in page["Items"]:
-                yield _from_attributes(found)
+        every = (found for page in pages for found in page["Items"])
+        for entity, parts in groupby(every, key=lambda found: found["entity"]["S"]):
+            yield str(entity), list(parts)

@@ -108,8 +108,15 @@ class Quarantine(Protocol):
 class OnlineStore(Protocol):
     """The current state of every key."""
 
-    def load(self, entities: Sequence[str]) -> dict[str, OnlineItem]:
+    def load(
+        self, entities: Sequence[str], *, with_state: bool = True
+    ) -> dict[str, OnlineItem]:
         """Return the items of those `entities` that have one.
+
+        Parameters
+        ----------
+        with_state
+            Whether the state is needed; without it, it is empty, and less is read.
 
         Raises
         ------

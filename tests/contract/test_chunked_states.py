@@ -1,0 +1,193 @@
+"""A large state costs what changed: its head, and a chunk now and then."""
+
+from collections import Counter
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import boto3
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moto import mock_aws
+from pipelines.sensor_anomaly.contract import Reading
+from retrodict.chunks import join, split
+from retrodict.errors import StateConflictError, StoreUnavailableError
+from retrodict.features import feature_set, features
+from retrodict.online import item_of
+from retrodict.ports import OnlineItem
+from retrodict.state import KeyState
+from retrodict.vocabulary import last, mean, std
+from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
+
+from tests.events import reading
+
+KIB = 1024
+
+
+@features(Reading, lateness="10m", max_rate="1/s")
+class Wide:
+    """Half an hour of events at 1 Hz, and a week of panes."""
+
+    mean_10m = mean(Reading.value, last("10m"))
+    std_7d = std(Reading.value, last("7d", every="1h"))
+
+
+WIDE = feature_set(Wide)
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        client = boto3.client("dynamodb", region_name="eu-west-1")
+        client.create_table(
+            TableName="online",
+            KeySchema=[
+                {"AttributeName": "entity", "KeyType": "HASH"},
+                {"AttributeName": "part", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": "entity", "AttributeType": "S"},
+                {"AttributeName": "part", "AttributeType": "S"},
+            ],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        yield client
+
+
+class Counting:
+    """A client that counts its calls and the bytes of what it puts."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.calls: Counter[str] = Counter()
+        self.bytes_put = 0
+        self.before_chunks: Any = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        def call(**request: Any) -> Any:
+            self.calls[name] += 1
+            if name == "put_item":
+                self.bytes_put += len(request["Item"]["state"]["B"])
+            parts = [
+                key["part"]["S"]
+                for wanted in request.get("RequestItems", {}).values()
+                for key in wanted["Keys"]
+            ]
+            if any(part != "current" for part in parts):
+                self.before_chunks()
+            return getattr(self.client, name)(**request)
+
+        return getattr(self.client, name) if name == "get_paginator" else call
+
+
+def readings(first: int, count: int) -> list[Any]:
+    random = Random(first)
+    return [
+        reading(random.gauss(20, 3), at_s=float(n), id=str(n), number=n + 1)
+        for n in range(first, first + count)
+    ]
+
+
+def written(store: DynamoDBOnlineStore, state: KeyState, version: int) -> OnlineItem:
+    item = item_of("p.W#s-1", state, version)
+    store.put(item)
+    return item
+
+
+def test_a_write_of_a_large_state_costs_what_changed(table: Any) -> None:
+    client = Counting(table)
+    store = DynamoDBOnlineStore(client, "online")
+    state, _ = KeyState(WIDE).fold(readings(0, 3_000))
+    item = written(store, state, 1)
+    client.calls.clear()
+    client.bytes_put, batches = 0, 100
+
+    for n in range(batches):
+        assert store.load([item.entity])[item.entity] == item
+        state, _ = state.fold(readings(3_000 + 10 * n, 10))
+        item = written(store, state, n + 2)
+
+    assert len(item.state) > 25 * KIB
+    assert client.calls["put_item"] <= 1.1 * batches
+    assert client.bytes_put / batches < len(item.state) / 5
+    assert list(store.scan()) == [item]
+    assert store.sweep() == 0
+
+
+def test_a_state_is_read_whole_while_somebody_writes(table: Any) -> None:
+    client = Counting(table)
+    reader, writer = (
+        DynamoDBOnlineStore(c, "online", sleep=lambda _: None) for c in (client, table)
+    )
+    state, _ = KeyState(WIDE).fold(readings(0, 2_000))
+    version = 1
+    written(writer, state, version)
+
+    def write() -> None:
+        nonlocal state, version
+        client.before_chunks = lambda: None
+        version += 1
+        state, _ = state.fold(readings(2_000, 900))
+        written(writer, state, version)
+
+    client.before_chunks = write
+    found = reader.load(["p.W#s-1"])["p.W#s-1"]
+
+    assert found == item_of("p.W#s-1", state, 2)
+    assert client.calls["batch_get_item"] == 4
+
+
+def test_a_state_that_lost_a_chunk_is_never_read_in_part(table: Any) -> None:
+    store = DynamoDBOnlineStore(table, "online", sleep=lambda _: None)
+    state, _ = KeyState(WIDE).fold(readings(0, 2_000))
+    item = written(store, state, 1)
+    parts = [p["part"]["S"] for p in table.scan(TableName="online")["Items"]]
+    table.delete_item(
+        TableName="online",
+        Key={"entity": {"S": item.entity}, "part": {"S": max(parts)}},
+    )
+
+    with pytest.raises(StoreUnavailableError, match="changed while it was read"):
+        store.load([item.entity])
+    assert store.load([item.entity], with_state=False)[item.entity].state == b""
+
+
+def test_who_loses_the_race_leaves_litter_that_is_swept(table: Any) -> None:
+    winner, loser = (DynamoDBOnlineStore(table, "online") for _ in range(2))
+    state, _ = KeyState(WIDE).fold(readings(0, 2_000))
+    item = written(winner, state, 1)
+    other, _ = KeyState(WIDE).fold(readings(1, 2_100))
+
+    with pytest.raises(StateConflictError):
+        written(loser, other, 1)
+
+    assert winner.load([item.entity])[item.entity] == item
+    assert winner.sweep() > 0
+    assert winner.sweep() == 0
+    assert winner.load([item.entity])[item.entity] == item
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    times_s=st.lists(st.integers(0, 9_000), max_size=60),
+    number=st.integers(0, 400),
+    small=st.sampled_from([0, 300, 2_000]),
+)
+def test_the_parts_of_a_state_are_the_state(
+    times_s: list[int], number: int, small: int
+) -> None:
+    events = readings(0, number) + [
+        reading(float(n), at_s=float(at_s), id=f"x{n}", number=1_000 + n)
+        for n, at_s in enumerate(times_s)
+    ]
+    state, _ = KeyState(WIDE).fold(events)
+    whole = state.encode()
+
+    head, chunks = split(whole, small)
+
+    assert join(head, dict(sorted(chunks.items(), reverse=True))) == whole
+    assert chunks or head == whole
