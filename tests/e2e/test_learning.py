@@ -115,3 +115,27 @@ def test_teardown_leaves_nothing_of_the_rollouts(
     assert sagemaker.list_models()["Models"] == []
     assert deleted["configs"]
     assert deleted["models"]
+
+
+def test_the_days_that_are_over_were_merged_and_the_log_reads_the_same(
+    twin: dict[str, Any], home: Path
+) -> None:
+    pages = (
+        client("s3", twin)
+        .get_paginator("list_objects_v2")
+        .paginate(
+            Bucket=twin["outputs"]["EventLogBucketName"],
+            Prefix="segments/type=sensor.reading/",
+        )
+    )
+    names = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    last = FIRST + timedelta(hours=HOURS)
+    old = [n for n in names if f"{last - timedelta(days=4):arrived=%Y-%m-%d}" in n]
+
+    compacted = ask("compact", cwd=home)
+    verified = ask("rebuild", "online", "--verify", cwd=home)
+
+    assert len(old) == 1
+    assert "/bucket=" in old[0]
+    assert compacted["failures"] == []
+    assert verified["log_digest"] == verified["store_digest"]

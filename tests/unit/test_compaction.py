@@ -1,8 +1,10 @@
 """Merging segments changes their number, and nothing that anybody reads."""
 
+import io
 import random
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +24,13 @@ from retrodict.errors import LogConflictError, StoreUnavailableError
 from retrodict.pipeline import load_catalog
 from retrodict_aws import s3_event_log
 from retrodict_aws.s3_event_log import S3EventLog
+from retrodict_aws.segments import Segment
 
 from tests.events import NOON_US, place, reading
 from tests.fake_s3 import Crash, FakeS3
 from tests.fakes import FakeQuarantine
 
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "segments"
 DAY = "type=sensor.reading/arrived=2026-01-05"
 NEXT = "type=sensor.reading/arrived=2026-01-06"
 MIDNIGHT_US = NOON_US + DAY_US // 2
@@ -264,6 +268,26 @@ def test_versions_of_a_contract_are_merged_apart() -> None:
     assert [name.rsplit("/", 1)[1][:2] for name in world.names()] == ["v1", "v2"]
     assert settled.compacted == []
     assert by_position(world.log.read()) == [old, new]
+
+
+def test_segments_of_the_first_layout_are_merged_into_typed_ones() -> None:
+    world = Log()
+    golden = GOLDEN / "layout-1.sensor.reading.parquet"
+    world.s3.put_object(
+        Bucket="log", Key=f"segments/{DAY}/shard-1.parquet", Body=golden.read_bytes()
+    )
+    known = [*world.log.read()]
+
+    world.run(OVER_US)
+    world.run(OVER_US + GRACE_US)
+
+    layouts = {
+        Segment("sensor.reading", io.BytesIO(body)).layout
+        for body, _, _ in world.s3.objects.values()
+    }
+    assert world.names() == world.merged()
+    assert layouts == {2}
+    assert by_position(world.log.read()) == known
 
 
 def test_a_large_day_is_merged_in_passes_with_the_same_result(

@@ -116,12 +116,11 @@ class S3EventLog:
         SegmentCollisionError
             A segment called `name` holds other events.
         """
-        self._put(name, events)
+        self._put(name, events, rows_digest(events))
 
-    def _put(self, name: str, events: Sequence[StampedEvent]) -> int:
+    def _put(self, name: str, events: Sequence[StampedEvent], digest: str) -> int:
         """Write one segment unless it is there, and return how many bytes it has."""
         body = encode(events, self._contract(name))
-        digest = rows_digest(events)
         try:
             self._client.put_object(
                 Bucket=self._bucket_name,
@@ -136,18 +135,26 @@ class S3EventLog:
                     f"log {self._bucket_name!r} refused segment {name!r}: "
                     f"{error_code(error)}"
                 ) from error
-            return self._check_same(name, digest)
+            return self._size_of_same(name, digest) or len(body)
         return len(body)
 
     def _contract(self, name: str) -> Contract | None:
         event = self._contracts.get(name.split("/", 1)[0].removeprefix("type="))
         return None if event is None else event.contract()
 
-    def _check_same(self, name: str, digest: str) -> int:
-        """Accept a redelivered segment, refuse another one under its name."""
+    def _size_of_same(self, name: str, digest: str) -> int | None:
+        """Return how many bytes a segment has that was written before; None for none.
+
+        Raises
+        ------
+        SegmentCollisionError
+            It holds other events.
+        """
         try:
             head = self._client.head_object(Bucket=self._bucket_name, Key=_key(name))
         except AWS_ERRORS as error:
+            if error_code(error) in _GONE:
+                return None
             raise StoreUnavailableError(
                 f"log {self._bucket_name!r} refused to tell of segment {name!r}: "
                 f"{error_code(error)}"
@@ -326,10 +333,10 @@ class S3EventLog:
         below = f"type={partition.event_type}/arrived={partition.arrived}"
         version = events[0].schema_version
         typing = str(schema_of(self._contract(below)))
-        told = f"{LAYOUT} {typing} {rows_digest(events)}"
-        digest = hashlib.sha256(told.encode()).hexdigest()[:40]
-        name = f"{below}/bucket={bucket:02}/v{version}-{digest}"
-        size_bytes = self._put(name, events)
+        held = rows_digest(events)
+        told = hashlib.sha256(f"{LAYOUT} {typing} {held}".encode()).hexdigest()[:40]
+        name = f"{below}/bucket={bucket:02}/v{version}-{told}"
+        size_bytes = self._size_of_same(name, held) or self._put(name, events, held)
         return SegmentFile(name, size_bytes, 0, bucket, version)
 
     def delete(self, file: SegmentFile) -> None:

@@ -397,7 +397,7 @@ def compact_log(
                     report.conflicts += len(reuse.conflicting)
                     report.across_keys += len(reuse.across_keys)
                 done = compact(partition, store, now_us)
-            except LogConflictError as error:
+            except PermanentError as error:
                 report.failures.append(
                     f"{partition.event_type}, {partition.arrived}: {error}"
                 )
