@@ -80,6 +80,21 @@ def test_an_ordinary_record_needs_no_closer_look(said: dict[str, Any]) -> None:
         assert repr(verdict) == repr(validate_closely(raw, ARRIVAL, CATALOG))
 
 
+def test_a_default_is_digested_as_a_closer_look_would() -> None:
+    class Tiny(Event, type="lane.tiny", version=1):
+        name: Key[str]
+        value: float = 1e-9
+        great: float = 1e22
+        none: float = 0.0
+
+    catalog = Catalog({"lane.tiny": Tiny})
+    said = record() | {"type": "lane.tiny", "dataschema": "lane.tiny/v1"}
+    for data in ({}, {"value": 1.5}, {"great": 2, "none": -0.0}, {"none": 1e-7}):
+        raw = json.dumps({**said, "data": {"name": "s-1", **data}}).encode()
+        verdict = validate(raw, ARRIVAL, catalog)
+        assert repr(verdict) == repr(validate_closely(raw, ARRIVAL, catalog))
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

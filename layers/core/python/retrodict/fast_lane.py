@@ -24,6 +24,7 @@ from itertools import product
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union
 
 import msgspec
+from msgspec.structs import asdict
 
 from retrodict.contracts import (
     DEFAULT_MAX_LENGTH,
@@ -63,6 +64,10 @@ _INT64_MOST: Final = (1 << 63) - 1
 _NO_UNDERFLOW: Final = 300
 """Characters in which no number is too small for a double without an exponent."""
 
+_LEAST_SIMPLE: Final = 1e-3
+_MOST_SIMPLE: Final = 1e15
+"""Doubles between these are written without an exponent by everybody."""
+
 _SECOND_US: Final = 1_000_000
 _MINUTES_US: Final = {
     f"{hour:02}:{minute:02}:": (hour * 60 + minute) * 60 * _SECOND_US
@@ -78,6 +83,28 @@ _encode: Final = msgspec.json.Encoder(order="sorted").encode
 _new: Final = object.__new__
 
 
+class _Shape(NamedTuple):
+    """What is to be done with the payloads whose values have the same types.
+
+    Attributes
+    ----------
+    quotes
+        That a record with such a payload has, without optional attributes.
+    defaults
+        By name, of fields that were not sent.
+    floats, matches
+        Names of numbers; names of texts and the pattern that they must match.
+    is_simple
+        Whether the numbers among the defaults are.
+    """
+
+    quotes: int
+    defaults: dict[str, Any]
+    floats: tuple[str, ...]
+    matches: tuple[tuple[str, Callable[[str], object]], ...]
+    is_simple: bool
+
+
 class _Form(NamedTuple):
     """How one contract's payload becomes what `Contract.check` would return."""
 
@@ -86,7 +113,7 @@ class _Form(NamedTuple):
     lateness_us: int
     key: str
     is_good_key: Callable[[str], bool]
-    plan: tuple[tuple[str, type, Any, Callable[[str], object] | None], ...]
+    shape_of: Callable[[tuple[type, ...]], _Shape]
 
 
 class FastLane:
@@ -182,36 +209,27 @@ def _payload(
 
     Simple is what msgspec and the standard library write in the same way.
     """
-    data: dict[str, Any] = {}
-    pairs = 0
-    is_simple = True
-    values = msgspec.structs.astuple(said)
-    for (name, kind, default, matches), value in zip(form.plan, values, strict=True):
-        if value is _UNSET:
-            data[name] = default
-            is_simple = is_simple and kind is not float
+    data = asdict(said)
+    shape = form.shape_of(tuple(map(type, data.values())))
+    if shape.defaults:
+        data.update(shape.defaults)
+    is_simple = shape.is_simple
+    for name in shape.floats:
+        size = abs(data[name])
+        if _LEAST_SIMPLE <= size < _MOST_SIMPLE:
             continue
-        pairs += 1
-        data[name] = value
-        if value is None:
-            continue
-        if kind is str:
-            pairs += 1
-            if matches is not None and matches(value) is None:
-                return None
-        elif kind is float:
-            size = abs(value)
-            if 1e-3 <= size < 1e15:  # noqa: PLR2004 - written without an exponent
-                continue
-            if size >= EXACT_INTEGER:
-                return None
-            if size:
-                is_simple = False
-            elif len(raw) < _NO_UNDERFLOW and not (b"e-" in raw or b"E-" in raw):
-                data[name] = 0.0
-            else:
-                return None
-    return data, _REQUIRED_QUOTES + 2 * pairs, is_simple
+        if size >= EXACT_INTEGER:
+            return None
+        if size:
+            is_simple = False
+        elif len(raw) < _NO_UNDERFLOW and not (b"e-" in raw or b"E-" in raw):
+            data[name] = 0.0
+        else:
+            return None
+    for name, matches in shape.matches:
+        if matches(data[name]) is None:
+            return None
+    return data, shape.quotes, is_simple
 
 
 def _optional(
@@ -358,24 +376,38 @@ def _form_of(contract: Contract, lateness_us: int) -> _Form:
         contract.key.check(key, broken)
         return not broken and unsafe_key(key) is None
 
+    @lru_cache(maxsize=256)
+    def shape_of(types: tuple[type, ...]) -> _Shape:
+        return _shape(contract.fields, types)
+
     return _Form(
         contract.type,
         contract.version,
         lateness_us,
         contract.key.name,
         is_good_key,
-        tuple(_plan(contract.fields)),
+        shape_of,
     )
 
 
-def _plan(
-    fields: Iterable[FieldRef],
-) -> Iterable[tuple[str, type, Any, Callable[[str], object] | None]]:
-    for ref in fields:
-        pattern = None if ref.is_key or ref.choices is not None else ref.options.pattern
-        matches = None if pattern is None else _compiled(pattern)
-        yield ref.name, ref.type, ref.default, matches
-
-
-def _compiled(pattern: str) -> Callable[[str], object]:
-    return re.compile(pattern).fullmatch
+def _shape(fields: Iterable[FieldRef], types: Iterable[type]) -> _Shape:
+    pairs = 0
+    defaults: dict[str, Any] = {}
+    floats: list[str] = []
+    matches: list[tuple[str, Callable[[str], object]]] = []
+    for ref, kind in zip(fields, types, strict=True):
+        if kind is msgspec.UnsetType:
+            defaults[ref.name] = ref.default
+            continue
+        pairs += 2 if kind is str else 1
+        pattern = ref.options.pattern
+        if kind is float:
+            floats.append(ref.name)
+        elif pattern is not None and kind is str and not ref.is_key:
+            matches.append((ref.name, re.compile(pattern).fullmatch))
+    quotes = _REQUIRED_QUOTES + 2 * pairs
+    is_simple = all(
+        type(value) is not float or _LEAST_SIMPLE <= abs(value) < _MOST_SIMPLE
+        for value in defaults.values()
+    )
+    return _Shape(quotes, defaults, tuple(floats), tuple(matches), is_simple)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+import msgspec
+
 from retrodict.contracts import Contract, Event
 from retrodict.envelope import (
     Envelope,
@@ -43,8 +45,7 @@ _UPCAST_ERRORS: Final = (
 """What an upcaster may raise on a payload that never kept its own version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """How a record came.
 
     Attributes
@@ -77,8 +78,7 @@ class Catalog:
         return FastLane(self.contracts, self.lateness_us)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """A record that keeps every promise."""
 
     event: StampedEvent
