@@ -106,6 +106,7 @@ def main() -> None:
         raise SystemExit("a file does not hold what was written")
     tables: dict[str, Any] = {
         "events": len(table),
+        "runs": chosen.runs,
         "arrow_megabytes": size,
         "file_megabytes": {name: len(raw) / MEGABYTE for name, raw in written.items()},
     }

@@ -77,18 +77,19 @@ def _install() -> None:
 def medians_s(
     acts: Mapping[str, Callable[[], object]], runs: int = RUNS
 ) -> dict[str, float]:
-    """Return the median time of each of `acts`, seconds; they take turns.
+    """Return the median time of the processor for each of `acts`, seconds.
 
-    In turn, so that a machine that slows down for a while slows all of them.
+    They take turns, so that a machine that slows down for a while slows all of them,
+    and time that the machine gave to others is nobody's.
     """
     times: dict[str, list[float]] = {name: [] for name in acts}
     for act in acts.values():
         act()
     for _ in range(runs):
         for name, act in acts.items():
-            began = time.perf_counter()
+            began = time.process_time()
             act()
-            times[name].append(time.perf_counter() - began)
+            times[name].append(time.process_time() - began)
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
@@ -118,7 +119,7 @@ def write_results(name: str, tables: Mapping[str, Any]) -> None:
     """Keep the figures as JSON under ``out/bench``."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**machine(), "runs": RUNS, **tables}, indent=2) + "\n")
+    path.write_text(json.dumps({**machine(), **tables}, indent=2) + "\n")
     print(f"\nwritten to {path.relative_to(ROOT)}")
 
 

@@ -81,6 +81,7 @@ _FINEST: Final = len("2026-01-05T10:00:00.000000Z")
 
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
 _new: Final = object.__new__
+_set_attribute: Final = object.__setattr__
 
 
 class _Shape(NamedTuple):
@@ -181,7 +182,9 @@ class FastLane:
         else:
             digest = digest_of(form.event_type, form.version, key, time_us, data)
         event: StampedEvent = _new(StampedEvent)
-        event.__dict__.update(
+        _set_attribute(
+            event,
+            "__dict__",
             {
                 "key": key,
                 "source": said.source,
@@ -197,7 +200,7 @@ class FastLane:
                 "data": data,
                 "causation_id": causation,
                 "correlation_id": correlation,
-            }
+            },
         )
         return event
 
