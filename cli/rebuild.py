@@ -85,6 +85,7 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
                 f"{error}; data is flowing: rebuild again when it has settled"
             ) from error
         written += 1
+    swept = store.sweep() if write else 0
     return {
         "events": sum(outcomes.values()), "outcomes": dict(outcomes),
         "items": len(replayed), "equal": len(replayed) - len(found.differing),
@@ -93,6 +94,7 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
         "unexplained": sorted(found.stored.keys() - replayed.keys()),
         "scoring_items": len(found.scoring), "scoring_differing": [*found.apart],
         "ahead": sorted(found.ahead), "written": written,
+        "swept_chunks": swept,
     }  # fmt: skip
 
 

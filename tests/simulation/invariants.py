@@ -15,6 +15,7 @@ from retrodict.online import item_of
 from retrodict.pipeline import Pipeline, definitions_of
 from retrodict.ports import KeyedBatch, OnlineItem
 from retrodict.rejection import NOT_FOLDED
+from retrodict.replaying import digest_of, replay
 from retrodict.state import Folded, KeyState, Outcome, order_of_knowing
 from retrodict.training_build import build_set
 from retrodict.training_sets import Refusal, TrainingSet
@@ -23,7 +24,6 @@ from retrodict_aws.dynamodb_online_store import _from_attributes, _refs
 from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.s3_event_log import S3EventLog
 
-from cli.rebuild import digest_of, replay
 from tests.simulation.faults import Fault
 from tests.simulation.kinesis import Record
 from tests.simulation.mapping import payload

@@ -7,14 +7,15 @@ first; the head names those that belong to it, so what is not named was never th
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from time import sleep as real_sleep
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
-from retrodict.chunks import SMALL_BYTES, join, split
+from retrodict.chunks import SMALL_BYTES, Parts, ends_with, join, oldest, split
 from retrodict.errors import StateConflictError, StoreUnavailableError
 from retrodict.ports import OnlineItem
 
@@ -25,10 +26,11 @@ CURRENT: Final = "current"
 
 GET_KEYS: Final = 100
 ATTEMPTS: Final = 6
-KNOWN_ENTITIES: Final = 20_000
+KNOWN_ENTITIES: Final = 2_000
 """Of how many entities it is remembered which chunks they have."""
 
 _DIGEST_DIGITS: Final = 16
+_NONE: Final = {"N": "0"}
 
 Refs = dict[str, str]
 """Sort key of each chunk by its name: the name, the version that wrote it, a digest."""
@@ -43,7 +45,15 @@ def _is_same(part: str, raw: bytes) -> bool:
     return part.endswith("-" + hashlib.sha256(raw).hexdigest()[:_DIGEST_DIGITS])
 
 
-def _to_attributes(item: OnlineItem, head: bytes, refs: Refs) -> dict[str, Any]:
+class _Known(NamedTuple):
+    """What the store has of an entity: its version, its chunks, the oldest of them."""
+
+    version: int = 0
+    refs: Mapping[str, str] = MappingProxyType({})
+    oldest: bytes | None = None
+
+
+def _to_attributes(item: OnlineItem, parts: Parts, refs: Refs) -> dict[str, Any]:
     found = {
         "entity": {"S": item.entity},
         "part": {"S": CURRENT},
@@ -52,9 +62,10 @@ def _to_attributes(item: OnlineItem, head: bytes, refs: Refs) -> dict[str, Any]:
         "position": {"S": item.position},
         "time_us": {"N": str(item.time_us)},
         "features": {"S": item.features},
-        "state": {"B": head},
+        "state": {"B": parts.head},
     }
     if refs:
+        found["events"] = {"N": str(parts.count)}
         found["chunks"] = {"L": [{"S": part} for part in refs.values()]}
     return found
 
@@ -72,7 +83,11 @@ def _from_attributes(head: dict[str, Any], chunks: dict[str, bytes]) -> OnlineIt
         position=head["position"]["S"],
         time_us=int(head["time_us"]["N"]),
         features=head["features"]["S"],
-        state=join(bytes(head["state"]["B"]), chunks),
+        state=join(
+            Parts(
+                bytes(head["state"]["B"]), chunks, int(head.get("events", _NONE)["N"])
+            )
+        ),
     )
 
 
@@ -97,7 +112,7 @@ class DynamoDBOnlineStore:
         self._table_name = table_name
         self._sleep = sleep
         self._small_bytes = small_bytes
-        self._known: dict[str, tuple[int, Refs]] = {}
+        self._known: dict[str, _Known] = {}
 
     def load(
         self, entities: Sequence[str], *, with_state: bool = True
@@ -130,7 +145,8 @@ class DynamoDBOnlineStore:
                     continue
                 items[entity] = item = _from_attributes(head, found[entity])
                 if with_state:
-                    self._known[entity] = item.version, refs
+                    raw = found[entity].get(refs.get(oldest(refs) or "", ""))
+                    self._known[entity] = _Known(item.version, refs, raw)
                 else:
                     items[entity] = replace(item, state=b"")
             if not left:
@@ -170,14 +186,18 @@ class DynamoDBOnlineStore:
 
     def put(self, item: OnlineItem) -> None:
         """Write over the version before; see `OnlineStore.put`."""
-        head, chunks = split(item.state, self._small_bytes)
-        version, before = self._known.get(item.entity, (0, {}))
-        if version != item.version - 1:
-            before = {}
+        parts = split(item.state, self._small_bytes)
+        before = self._known.get(item.entity, _Known())
+        if before.version != item.version - 1:
+            before = _Known()
         refs: Refs = {}
-        for name, raw in chunks.items():
-            part = before.get(name, "")
-            if not _is_same(part, raw):
+        first = oldest(parts.chunks)
+        for name, raw in parts.chunks.items():
+            part = before.refs.get(name, "")
+            is_kept = (
+                part and name == first and before.oldest is not None
+            ) and ends_with(before.oldest, raw)
+            if not (is_kept or _is_same(part, raw)):
                 part = _part(name, item.version, raw)
                 self._write(
                     item.entity,
@@ -196,12 +216,12 @@ class DynamoDBOnlineStore:
                 "ExpressionAttributeValues": {":before": {"N": str(item.version - 1)}},
             }
         )
-        self._write(item.entity, Item=_to_attributes(item, head, refs), **condition)
-        self._known[item.entity] = item.version, refs
+        self._write(item.entity, Item=_to_attributes(item, parts, refs), **condition)
+        self._known[item.entity] = _Known(item.version, refs)
         # The head is written: what it does not name any more is litter, and what is
         # left of it here is swept by a rebuild.
         with suppress(StoreUnavailableError):
-            self._delete(item.entity, set(before.values()) - set(refs.values()))
+            self._delete(item.entity, set(before.refs.values()) - set(refs.values()))
 
     def _write(self, entity: str, **request: Any) -> None:
         try:

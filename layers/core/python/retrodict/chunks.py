@@ -2,11 +2,13 @@
 
 Events are chunked by event time and panes by their number, so an event that is added
 at the end changes the head alone: the newest stretch of time, and the panes beside it.
-A state and its parts say the same: `join` gives back the bytes that `split` took.
+A state lets its oldest events go one by one; their chunk need not be written for that,
+because the head says how many events there are. A state and its parts say the same:
+`join` gives back the bytes that `split` took.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 from retrodict import codec
 from retrodict.panes import Pane
@@ -15,7 +17,7 @@ from retrodict.windows import Entry
 SMALL_BYTES: Final = 6 * 1024
 """States up to this size stay whole."""
 
-_PARTS: Final = 16
+_PARTS: Final = 8
 """About how many chunks the events of a state make."""
 
 _PANES: Final = 32
@@ -24,10 +26,24 @@ _PANES: Final = 32
 _DEFINITION: Final = slice(3, 35)
 
 
-def split(
-    state: bytes, small_bytes: int = SMALL_BYTES
-) -> tuple[bytes, dict[str, bytes]]:
-    """Return the head of a state, and its chunks by name.
+class Parts(NamedTuple):
+    """A state in parts.
+
+    Attributes
+    ----------
+    chunks
+        By name; none where the state is small.
+    count
+        Number of events; the chunks may hold older ones, which are no part of it.
+    """
+
+    head: bytes
+    chunks: Mapping[str, bytes]
+    count: int = 0
+
+
+def split(state: bytes, small_bytes: int = SMALL_BYTES) -> Parts:
+    """Return a state in parts.
 
     Parameters
     ----------
@@ -38,16 +54,16 @@ def split(
     --------
     >>> entries = [Entry(n * 1_000_000, n, 0, (n / 7,)) for n in range(600)]
     >>> state = codec.encode("ab" * 32, "p", 1, entries)
-    >>> head, chunks = split(state)
-    >>> len(state), len(head), len(chunks), join(head, chunks) == state
-    (11443, 1243, 8, True)
+    >>> parts = split(state)
+    >>> len(state), len(parts.head), len(parts.chunks), join(parts) == state
+    (11443, 1243, 4, True)
     """
     if len(state) <= small_bytes:
-        return state, {}
+        return Parts(state, {})
     definition = state[_DEFINITION].hex()
     position, entries, panes = codec.decode(state, definition)
     if not entries:
-        return state, {}
+        return Parts(state, {})
     width = len(entries[0].values)
     chunk_us = _chunk_us(entries)
     events: dict[str, list[Entry]] = {}
@@ -76,10 +92,10 @@ def split(
         for name, own in sums.items()
         if name not in newest
     }
-    return head, chunks
+    return Parts(head, chunks, len(entries))
 
 
-def join(head: bytes, chunks: Mapping[str, bytes]) -> bytes:
+def join(parts: Parts) -> bytes:
     """Return the state that `split` took.
 
     Raises
@@ -87,17 +103,39 @@ def join(head: bytes, chunks: Mapping[str, bytes]) -> bytes:
     StateFormatError
         A part is not one of this state's definition.
     """
-    if not chunks:
-        return head
-    definition = head[_DEFINITION].hex()
-    position, entries, panes = codec.decode(head, definition)
-    for raw in chunks.values():
+    if not parts.chunks:
+        return parts.head
+    definition = parts.head[_DEFINITION].hex()
+    position, entries, panes = codec.decode(parts.head, definition)
+    for raw in parts.chunks.values():
         _, more, others = codec.decode(raw, definition)
         entries += more
         panes += others
-    entries.sort()
+    entries = sorted(entries)[-parts.count :]
     panes.sort(key=lambda pane: (pane.grid, pane.ordinal))
     return codec.encode(definition, position, len(entries[0].values), entries, panes)
+
+
+def oldest(names: Iterable[str]) -> str | None:
+    """Return the name of the chunk with the oldest events, if any holds events.
+
+    Examples
+    --------
+    >>> oldest(["e100", "e99", "p3600000000.0.3"]), oldest([])
+    ('e99', None)
+    """
+    events = [name for name in names if name.startswith("e")]
+    return min(events, key=lambda name: int(name[1:]), default=None)
+
+
+def ends_with(stored: bytes, chunk: bytes) -> bool:
+    """Return whether a stored chunk has the events of `chunk` after older ones."""
+    definition = chunk[_DEFINITION].hex()
+    if stored[_DEFINITION].hex() != definition:
+        return False
+    _, before, _ = codec.decode(stored, definition)
+    _, after, _ = codec.decode(chunk, definition)
+    return bool(after) and before[-len(after) :] == after
 
 
 def _chunk_us(entries: list[Entry]) -> int:
