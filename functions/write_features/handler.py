@@ -4,13 +4,16 @@ Invoked by
     The event source mapping of the Kinesis stream `events`.
 Reads, then writes to
     The quarantine bucket what reuses an identity for another payload, what a key sends
-    beyond its rate, and what is no event; then one item a key of the online store.
+    beyond its rate, and what is no event; the ingest stream an event that says a key
+    did; then one item a key of the online store.
 Fails with
     Nothing on bad input. Where AWS refuses, the batch is asked for again from the
     lowest record that was not folded.
 
 Environment variables
 ---------------------
+INGEST_STREAM_NAME : str
+    Name of the stream that everything enters by.
 ONLINE_STORE_TABLE_NAME : str
     Name of the table of the online store.
 QUARANTINE_BUCKET_NAME : str
@@ -29,8 +32,9 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from retrodict.errors import TransientError
-from retrodict.online import Projected, plan, project
-from retrodict.ports import OnlineStore, Quarantine
+from retrodict.excess import excess_records
+from retrodict.online import Projected, Work, plan, project
+from retrodict.ports import IngestStream, OnlineStore, Quarantine
 from retrodict.rejection import rejections_of
 from retrodict.state import Folded
 from retrodict_aws.clients import client
@@ -43,34 +47,40 @@ from retrodict_aws.kinesis_batch import (
     done,
     segment_name,
 )
-from retrodict_aws.kinesis_event_stream import read_batches
+from retrodict_aws.kinesis_event_stream import KinesisIngestStream, read_batches
 from retrodict_aws.s3_quarantine import S3Quarantine
 
 logger, metrics, tracer = Logger(), Metrics(), Tracer()
 
 
 @cache
-def ports() -> tuple[OnlineStore, Quarantine]:
+def ports() -> tuple[OnlineStore, Quarantine, IngestStream]:
     """Build the real ports on first use, so that importing this module does nothing."""
     return (
         DynamoDBOnlineStore(client("dynamodb"), os.environ["ONLINE_STORE_TABLE_NAME"]),
         S3Quarantine(client("s3"), os.environ["QUARANTINE_BUCKET_NAME"]),
+        KinesisIngestStream(client("kinesis"), os.environ["INGEST_STREAM_NAME"]),
     )
 
 
 def handle(
-    records: list[DeliveredRecord], store: OnlineStore, quarantine: Quarantine
+    records: list[DeliveredRecord],
+    store: OnlineStore,
+    quarantine: Quarantine,
+    stream: IngestStream,
 ) -> Projected:
     """Fold what can be read; keep what cannot, or must not, be folded."""
     batches, unreadable = read_batches(records)
 
-    def tell(folded: Sequence[Folded]) -> None:
+    def tell(found: Sequence[tuple[Work, Sequence[Folded]]]) -> None:
+        folded = [one for _, several in found for one in several]
         rejected = unreadable + rejections_of(folded)
         if rejected:
             # A redelivery tells only what is not behind the state: it must not replace
             # what was told before.
             told = hashlib.sha256(json.dumps(rejected).encode()).hexdigest()[:12]
             quarantine.put(f"{segment_name(records)}-features-{told}", rejected)
+        stream.put(excess_records((w.entity, w.definition, f) for w, f in found))
 
     return project(plan(batches), store, tell)
 

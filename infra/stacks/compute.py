@@ -112,10 +112,12 @@ class ComputeStack(Stack):
             memory_mib=1_024,
             timeout=Duration.minutes(2),
             variables={
+                "INGEST_STREAM_NAME": state.ingest.stream_name,
                 "ONLINE_STORE_TABLE_NAME": state.online_store.table_name,
                 "QUARANTINE_BUCKET_NAME": state.quarantine.bucket_name,
             },
         )
+        state.ingest.grant_put(function.role)
         state.online_store.grant_fold(function.role)
         state.quarantine.grant_quarantine(function.role)
         state.event_log.forbid_erasure(function.role)
@@ -136,6 +138,14 @@ class ComputeStack(Stack):
             description="One identity came with two payloads: see the quarantine",
             namespace=METRICS_NAMESPACE,
             metric="ConflictingEvents",
+            dimensions=function.metric_dimensions,
+        )
+        self._alarms.watch(
+            self,
+            "TooFastEvents",
+            description="A key sends more than its max_rate: see the quarantine",
+            namespace=METRICS_NAMESPACE,
+            metric="TooFastEvents",
             dimensions=function.metric_dimensions,
         )
 

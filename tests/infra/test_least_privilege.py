@@ -76,6 +76,7 @@ ALLOWED = {
     | KEYS
     | {
         "dynamodb:BatchGetItem",
+        "dynamodb:DeleteItem",
         "dynamodb:GetItem",
         "dynamodb:PutItem",
         "kms:DescribeKey",
@@ -95,6 +96,7 @@ ALLOWED = {
         "dynamodb:DeleteItem",
         "dynamodb:GetItem",
         "dynamodb:PutItem",
+        "kinesis:PutRecords",
         "kms:DescribeKey",
         "kms:Encrypt",
         "s3:PutObject",

@@ -117,7 +117,7 @@ class Simulation:
             {
                 "validate_records": (validated, self.quarantine),
                 "archive_events": (self.log, self.quarantine),
-                "write_features": (self.store, self.quarantine),
+                "write_features": (self.store, self.quarantine, door),
             },
         )
         settings = Settings(plan.batch_size, plan.retries, plan.oldest_us, plan.waits)

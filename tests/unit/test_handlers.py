@@ -17,18 +17,19 @@ from retrodict.errors import (
     StreamUnavailableError,
 )
 from retrodict.online import plan, project
-from retrodict.pipeline import load_catalog
+from retrodict.pipeline import load_catalog, load_pipelines
 from retrodict.ports import KeyedBatch, OnlineItem
-from retrodict.validation import Catalog
+from retrodict.validation import Accepted, Arrival, Catalog, validate
 from retrodict_aws.kinesis_batch import DeliveredRecord, again_from, delivered
 from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.s3_event_log import S3EventLog
 
-from tests.events import NOON_US, place, reading
+from tests.events import NOON_US, SECOND_US, place, reading
 from tests.fake_s3 import FakeS3
 from tests.fakes import (
     FakeEventLog,
     FakeEventStream,
+    FakeIngestStream,
     FakeOnlineStore,
     FakeQuarantine,
 )
@@ -162,8 +163,8 @@ def test_features_of_each_key_are_written_once_and_again_nothing(
         KeyedBatch("s-2", [reading(5.0, key="s-2", number=3)]),
     )
 
-    first = handler.handle(records, store, quarantine)
-    again = handler.handle(records, store, quarantine)
+    first = handler.handle(records, store, quarantine, FakeIngestStream())
+    again = handler.handle(records, store, quarantine, FakeIngestStream())
 
     assert (first.puts, again.puts) == (2, 0)
     items = {i.entity.split("#")[1]: json.loads(i.features) for i in store.scan()}
@@ -178,7 +179,7 @@ def test_a_used_identity_with_another_payload_is_quarantined(
     store, quarantine = FakeOnlineStore(), FakeQuarantine()
     batch = KeyedBatch("s-1", [reading(1.0), reading(9.0, number=2)])
 
-    handler.handle(validated(batch), store, quarantine)
+    handler.handle(validated(batch), store, quarantine, FakeIngestStream())
 
     assert [d["codes"] for d in quarantine.read()] == [["identity_conflict"]]
     (item,) = store.scan()
@@ -193,9 +194,9 @@ def test_what_came_too_late_is_no_conflict_once_its_identity_was_used(
     late = KeyedBatch("s-1", [reading(1.0, late=True)])
     other = KeyedBatch("s-1", [reading(9.0, number=2)])
 
-    handler.handle(validated(late), store, quarantine)
-    handler.handle(validated(late, other), store, quarantine)
-    handler.handle(validated(late, other), store, quarantine)
+    handler.handle(validated(late), store, quarantine, FakeIngestStream())
+    handler.handle(validated(late, other), store, quarantine, FakeIngestStream())
+    handler.handle(validated(late, other), store, quarantine, FakeIngestStream())
 
     assert not list(quarantine.read())
     (item,) = store.scan()
@@ -223,11 +224,11 @@ def test_a_conflict_is_kept_though_the_batch_breaks_off_before_or_after_it_is(
     store, quarantine = FakeOnlineStore(), Refusing()
     records = validated(*conflict_that_is_forgotten())
     with pytest.raises(StoreUnavailableError):
-        handler.handle(records, store, quarantine)
+        handler.handle(records, store, quarantine, FakeIngestStream())
     quarantine.is_refusing = False
 
-    handler.handle(records, store, quarantine)
-    handler.handle(records, store, quarantine)
+    handler.handle(records, store, quarantine, FakeIngestStream())
+    handler.handle(records, store, quarantine, FakeIngestStream())
 
     assert [d["codes"] for d in quarantine.read()] == [["identity_conflict"]]
 
@@ -241,11 +242,36 @@ def test_what_is_told_again_does_not_replace_what_was_told_before(
     last = reading(9.0, at_s=62 * 60.0, id="62", number=99)
     records = validated(KeyedBatch("s-1", [*batch.events, last]))
 
-    handler.handle(records, store, quarantine)
-    handler.handle(records, store, quarantine)
+    handler.handle(records, store, quarantine, FakeIngestStream())
+    handler.handle(records, store, quarantine, FakeIngestStream())
 
     told = {d["position"]: d["codes"] for d in quarantine.read()}
     assert told == {where: ["identity_conflict"] for where in (place(2), place(99))}
+
+
+@of("write_features")
+def test_a_key_beyond_its_rate_is_told_as_an_event_that_is_accepted(
+    handler: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (definition,) = load_pipelines()["sensor_anomaly"].features
+    monkeypatch.setattr(definition, "state_limit_bytes", 2_500)
+    store, quarantine, stream = FakeOnlineStore(), FakeQuarantine(), FakeIngestStream()
+    burst = [reading(1.0, at_s=n / 100, id=str(n), number=n + 1) for n in range(200)]
+    records = validated(KeyedBatch("s-1", burst))
+
+    handler.handle(records, store, quarantine, stream)
+
+    ((key, raw),) = stream.records
+    arrival = Arrival(place(900), key, NOON_US + SECOND_US)
+    verdict = validate(raw, arrival, load_catalog())
+    assert isinstance(verdict, Accepted)
+    told = verdict.event
+    assert (told.type, told.key) == ("retrodict.rate.exceeded", "s-1")
+    beyond = list(quarantine.read())
+    assert {code for d in beyond for code in d["codes"]} == {"rate_exceeded"}
+    assert told.data["events"] == len(beyond) > 0
+    assert told.data["first_position"] == beyond[0]["position"]
+    assert told.data["max_rate"] == definition.max_rate
 
 
 @of("write_features")
@@ -255,7 +281,7 @@ def test_a_record_that_is_none_of_ours_does_not_hold_up_the_shard(
     store, quarantine = FakeOnlineStore(), FakeQuarantine()
     records = [record(b"junk", 1), *validated(KeyedBatch("s-1", [reading(1.0)]))]
 
-    projected = handler.handle(records, store, quarantine)
+    projected = handler.handle(records, store, quarantine, FakeIngestStream())
 
     assert projected.unfinished is None
     assert [d["codes"] for d in quarantine.read()] == [["unreadable_event"]]

@@ -65,7 +65,7 @@ def _to_attributes(item: OnlineItem, parts: Parts, refs: Refs) -> dict[str, Any]
         "state": {"B": parts.head},
     }
     if refs:
-        found["events"] = {"N": str(parts.count)}
+        found["events"] = {"N": str(parts.events)}
         found["chunks"] = {"L": [{"S": part} for part in refs.values()]}
     return found
 

@@ -33,13 +33,13 @@ class Parts(NamedTuple):
     ----------
     chunks
         By name; none where the state is small.
-    count
+    events
         Number of events; the chunks may hold older ones, which are no part of it.
     """
 
     head: bytes
     chunks: Mapping[str, bytes]
-    count: int = 0
+    events: int = 0
 
 
 def split(state: bytes, small_bytes: int = SMALL_BYTES) -> Parts:
@@ -111,7 +111,7 @@ def join(parts: Parts) -> bytes:
         _, more, others = codec.decode(raw, definition)
         entries += more
         panes += others
-    entries = sorted(entries)[-parts.count :]
+    entries = sorted(entries)[-parts.events :]
     panes.sort(key=lambda pane: (pane.grid, pane.ordinal))
     return codec.encode(definition, position, len(entries[0].values), entries, panes)
 

@@ -102,7 +102,7 @@ def plan(batches: Iterable[tuple[str, KeyedBatch]]) -> list[Work]:
 def project(
     works: Sequence[Work],
     store: OnlineStore,
-    tell: Callable[[Sequence[Folded]], None],
+    tell: Callable[[Sequence[tuple[Work, Sequence[Folded]]]], None],
 ) -> Projected:
     """Fold every work into the store; stop at the first that the store refuses.
 
@@ -112,8 +112,9 @@ def project(
     Parameters
     ----------
     tell
-        Called once, before anything is written, with what became of every event: a
-        state that holds a judgement would not make it again after a crash.
+        Called once, before anything is written, with what became of every event of
+        every work: a state that holds a judgement would not make it again after a
+        crash.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def project(
     """
     items = store.load([work.entity for work in works])
     steps = [_fold(work, items.get(work.entity)) for work in works]
-    tell([one for step in steps for one in step.folded])
+    tell([(work, step.folded) for work, step in zip(works, steps, strict=True)])
     done = Projected()
     for place, (work, step) in enumerate(zip(works, steps, strict=True)):
         try:

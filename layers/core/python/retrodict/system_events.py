@@ -86,9 +86,25 @@ class LabelGiven(Event, type="retrodict.label.given", version=1):
     )
 
 
+class RateExceeded(Event, type="retrodict.rate.exceeded", version=1):
+    """A key sent more than its feature set declared, so events were not folded.
+
+    They are in the log, and whole in the quarantine.
+    """
+
+    entity: Key[str] = field(max_length=256, description="Key that sent too fast.")
+    pipeline: str = field(pattern=PIPELINE_NAME, example="sensor_anomaly")
+    feature_set: str = field(max_length=255, example="Sensor")
+    event_type: str = field(max_length=255, example="sensor.reading")
+    max_rate: str = field(max_length=64, description="As declared.", example="2/s")
+    events: int = field(ge=1, unit="{event}", description="How many were not folded.")
+    first_position: str = field(max_length=128, description="Position of the first.")
+
+
 SYSTEM_EVENTS: Final[tuple[type[Event], ...]] = (
     DriftDetected,
     RetrainingRequested,
     PredictionMade,
     LabelGiven,
+    RateExceeded,
 )
