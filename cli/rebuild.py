@@ -62,7 +62,12 @@ def online(*, verify: bool, distributed: bool, as_json: bool, target: Target) ->
         if distributed
         else _here(target, write=not verify)
     )
-    emit(document, as_json=as_json, table=pairs(document))
+    told = {k: v for k, v in document.items() if k != "projections"}
+    told |= {
+        f"projection {name}": f"{one['state']}, {one['items']} items"
+        for name, one in document.get("projections", {}).items()
+    }
+    emit(document, as_json=as_json, table=pairs(told))
     apart = ("differing", "scoring_differing", "unexplained")
     if verify and any(document.get(name) for name in apart):
         click.get_current_context().exit(1)
@@ -89,9 +94,12 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
     return {
         "events": sum(outcomes.values()), "outcomes": dict(outcomes),
         "items": len(replayed), "equal": len(replayed) - len(found.differing),
-        "log_digest": digest_of(replayed), "store_digest": digest_of(found.stored),
-        "differing": [*found.differing],
-        "unexplained": sorted(found.stored.keys() - replayed.keys()),
+        "log_digest": digest_of(replayed),
+        "store_digest": digest_of(
+            {e: i for e, i in found.stored.items() if e not in found.retired}
+        ),
+        "differing": [*found.differing], "unexplained": [*found.unexplained],
+        "projections": found.projections(),
         "scoring_items": len(found.scoring), "scoring_differing": [*found.apart],
         "ahead": sorted(found.ahead), "written": written,
         "swept_chunks": swept,

@@ -111,6 +111,15 @@ def same_fold(item: OnlineItem, replayed: Mapping[str, OnlineItem]) -> bool:
     )
 
 
+def _current() -> set[str]:
+    """Return the names of the projections of the deployed definitions."""
+    return {
+        pipeline.entity(definition, "").removesuffix("#")
+        for pipeline in load_pipelines().values()
+        for definition in pipeline.features
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """What the log gives, beside what the store holds.
@@ -132,6 +141,49 @@ class Comparison:
     differing: tuple[str, ...]
     apart: tuple[str, ...]
     ahead: frozenset[str]
+
+    @property
+    def retired(self) -> dict[str, OnlineItem]:
+        """Stored items of definitions that are not deployed any more, by entity.
+
+        Nothing reads or writes them; they are kept until somebody deletes them.
+        """
+        current = _current()
+        return {
+            entity: item
+            for entity, item in self.stored.items()
+            if entity.partition("#")[0] not in current
+        }
+
+    @property
+    def unexplained(self) -> tuple[str, ...]:
+        """Stored entities of deployed definitions that the log knows nothing of."""
+        found = self.stored.keys() - self.replayed.keys() - self.retired.keys()
+        return tuple(sorted(found))
+
+    def projections(self) -> dict[str, dict[str, Any]]:
+        """Return, for each definition, how far its projection equals the log.
+
+        A changed definition is a new projection. It is `filling` until every item that
+        the log gives is there, byte for byte, and nothing else; then it is `verified`.
+        That of the definition before is `retired`.
+        """
+        names = {e.partition("#")[0] for e in (*self.replayed, *self.stored)}
+        current, differing = _current(), {*self.differing, *self.unexplained}
+        found: dict[str, dict[str, Any]] = {}
+        for name in sorted(names | current):
+            own = {e: i for e, i in self.replayed.items() if e.startswith(f"{name}#")}
+            held = {e: i for e, i in self.stored.items() if e.startswith(f"{name}#")}
+            is_equal = not any(e.partition("#")[0] == name for e in differing)
+            found[name] = {
+                "state": ("verified" if is_equal else "filling")
+                if name in current
+                else "retired",
+                "items": len(held),
+                "log_digest": digest_of(own),
+                "store_digest": digest_of(held),
+            }
+        return found
 
     def repairs(self) -> Iterator[OnlineItem]:
         """Yield what to write, each over the version that was read."""
