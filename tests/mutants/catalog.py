@@ -23,6 +23,9 @@ SEGMENTS: Final = (
     "tests/unit/test_segments.py",
     "tests/property/test_segment_laws.py",
 )
+CHUNKS: Final = ("tests/contract/test_chunked_states.py",)
+POINT_IN_TIME: Final = ("tests/property/test_point_in_time.py",)
+BULK: Final = ("tests/property/test_bulk.py",)
 REBUILDING: Final = ("tests/unit/test_rebuilding.py",)
 SCORING: Final = ("tests/unit/test_scoring.py", "tests/unit/test_score_events.py")
 VALIDATION: Final = (
@@ -59,20 +62,20 @@ MUTANTS: Final = (
     Mutant(
         "late events count",
         f"{CORE}state.py",
-        "        if event.late:\n",
+        "        if is_late:\n",
         "        if False:\n",
     ),
     Mutant(
         "the horizon is open at the wrong end",
         f"{CORE}state.py",
-        "if event.time_us <= self._horizon():",
-        "if event.time_us < self._horizon():",
+        "if entry.time_us <= self._horizon():",
+        "if entry.time_us < self._horizon():",
     ),
     Mutant(
         "what was judged before is judged again",
         f"{CORE}state.py",
-        "if event.position <= self.position:",
-        "if False:",
+        "        if is_known:\n",
+        "        if False:\n",
     ),
     Mutant(
         "entries stand in the order of arrival",
@@ -101,8 +104,8 @@ MUTANTS: Final = (
     Mutant(
         "features are those of the newest event, not of this one",
         f"{CORE}state.py",
-        "return self.definition.at(self.entries, entry.time_us, self.panes)",
-        "return self.definition.at(self.entries, None, self.panes)",
+        "return self.definition.leaves_at(self.entries, entry.time_us, self.panes)",
+        "return self.definition.leaves_at(self.entries, None, self.panes)",
     ),
     Mutant(
         "features are served where the window is gone",
@@ -498,5 +501,75 @@ MUTANTS: Final = (
         "    if ahead_us > FUTURE_TOLERANCE_US:",
         "    ahead_us = envelope.time_us - observed_at_us\n    if False:",
         VALIDATION,
+    ),
+    Mutant(
+        "what a chunk let go is read again",
+        f"{CORE}chunks.py",
+        "sorted(entries)[-parts.events :]",
+        "sorted(entries)",
+        CHUNKS,
+    ),
+    Mutant(
+        "a state without one of its chunks is read",
+        f"{ADAPTERS}dynamodb_online_store.py",
+        "if with_state and found[entity].keys() != set(refs.values()):",
+        "if False:",
+        CHUNKS,
+    ),
+    Mutant(
+        "a chunk is written over another",
+        f"{ADAPTERS}dynamodb_online_store.py",
+        'return f"{name}@{version}-{digest}"',
+        'return f"{name}@1-{digest[:0]}"',
+        CHUNKS,
+    ),
+    Mutant(
+        "the oldest chunk is written for every event that it lets go",
+        f"{CORE}chunks.py",
+        "return bool(after) and before[-len(after) :] == after",
+        "return False",
+        CHUNKS,
+    ),
+    Mutant(
+        "a row knows what came at the next position",
+        f"{CORE}point_in_time.py",
+        "return [bisect_right(stamps, self._position[place]) for place in places]",
+        "return [bisect_right(stamps, self._position[place]) + 1 for place in places]",
+        POINT_IN_TIME,
+    ),
+    Mutant(
+        "a row knows what had not arrived, where something later had",
+        f"{CORE}point_in_time.py",
+        "stamps = list(accumulate((e.observed_at_us for e in events), max))",
+        "stamps = sorted(e.observed_at_us for e in events)",
+        POINT_IN_TIME,
+    ),
+    Mutant(
+        "rows come back in the order of their keys",
+        f"{CORE}point_in_time.py",
+        "back = np.argsort(np.array(order, np.int64))",
+        "back = np.arange(len(order))",
+        POINT_IN_TIME,
+    ),
+    Mutant(
+        "a row in bulk does not know the event at its own position",
+        f"{CORE}bulk.py",
+        "asked.known[asks[0]] <= known:",
+        "asked.known[asks[0]] < known:",
+        BULK,
+    ),
+    Mutant(
+        "whole numbers past 2**53 are computed as doubles",
+        f"{CORE}bulk.py",
+        "is_exact = all(float(value) == value for value in program.constants)",
+        "is_exact = True",
+        BULK,
+    ),
+    Mutant(
+        "a burst is told where there is a conflict",
+        f"{CORE}excess.py",
+        "if one.outcome is Outcome.TOO_FAST]",
+        "if one.outcome is Outcome.CONFLICTING]",
+        HANDLERS,
     ),
 )

@@ -108,6 +108,7 @@ class Plain:
     distinct = distinct(Pump.level, last("2m"))
     fading = decayed_mean(Pump.value, last("2m"), half_life="30s")
     width = spread(Pump.value, last(4))
+    near = Pump.value < 9_007_199_254_740_993
     large = count(Pump.value, last(3)) * 9_007_199_254_740_993 * 3
 
 
@@ -116,7 +117,7 @@ COMPILED, PLAIN = feature_set(Compiled), feature_set(Plain)
 floats = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from(
-        [1e308, -1e308, 5e-324, -5e-324, 0.0, -0.0, 0.1, 1e16, -1e16, 30.0]
+        [1e308, -1e308, 5e-324, -5e-324, 0.0, -0.0, 0.1, 1e16, -1e16, 30.0, 2.0**53]
     ),
     st.integers(-3, 33).map(float),
 )
@@ -245,6 +246,12 @@ def test_a_key_that_sends_too_fast_is_judged_event_by_event(
     cramped = feature_set(Cramped)
     cramped.state_limit_bytes = 700
     check_bulk(cramped, {"s-1": first, "s-2": second}, {})
+
+
+def test_a_whole_number_that_no_double_holds_is_compared_exactly() -> None:
+    events = [reading(2.0**53, data={"level": None, "mode": None})]
+
+    check_bulk(PLAIN, {"s-1": events}, {})
 
 
 def test_the_fold_is_compiled_here_and_carries_these_words() -> None:

@@ -205,6 +205,18 @@ def test_served_is_what_was_known_then_and_corrected_what_is_known_now() -> None
     assert corrected["latest"].to_pylist() == [22.0]
 
 
+def test_a_row_knows_the_positions_that_had_all_arrived() -> None:
+    skewed = [
+        replace(reading(20.0, at_s=0, id="1", number=1), observed_at_us=AT_60),
+        replace(reading(22.0, at_s=1, id="2", number=2), observed_at_us=NOON_US),
+    ]
+    rows = [{"key": "s-1", "time": AT_60, "known_at": at} for at in (NOON_US, AT_60)]
+
+    found = retrodict.training_set(skewed, rows, features=NEAR)
+
+    assert found["latest"].to_pylist() == [None, 22.0]
+
+
 def test_the_log_is_cut_at_an_arrival() -> None:
     rows = [{"key": "s-1", "time": AT_60}]
 
