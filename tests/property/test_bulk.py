@@ -108,7 +108,6 @@ class Plain:
     distinct = distinct(Pump.level, last("2m"))
     fading = decayed_mean(Pump.value, last("2m"), half_life="30s")
     width = spread(Pump.value, last(4))
-    near = Pump.value < 9_007_199_254_740_993
     large = count(Pump.value, last(3)) * 9_007_199_254_740_993 * 3
 
 
@@ -249,9 +248,13 @@ def test_a_key_that_sends_too_fast_is_judged_event_by_event(
 
 
 def test_a_whole_number_that_no_double_holds_is_compared_exactly() -> None:
+    @features(Pump, lateness="2m", max_rate="1/s")
+    class Near:
+        is_less = Pump.value < 9_007_199_254_740_993
+
     events = [reading(2.0**53, data={"level": None, "mode": None})]
 
-    check_bulk(PLAIN, {"s-1": events}, {})
+    check_bulk(feature_set(Near), {"s-1": events}, {})
 
 
 def test_the_fold_is_compiled_here_and_carries_these_words() -> None:
