@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from retrodict.replaying import digest_of, replay, same_fold, split_scoring
 from retrodict.stamps import to_text
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 
 from cli.evaluation import evaluate
 from cli.loop import EXPLAINED, Loop
-from cli.rebuild import digest_of, replay, same_fold, split_scoring
 from cli.report import figures, table
 from cli.story import Decision
 

@@ -123,7 +123,7 @@ class Target:
             told: Mapping[str, str] = self._twin["outputs"]
             return told
         found: dict[str, str] = {}
-        for part in ("State", "Learning"):
+        for part in ("State", "Compute", "Learning"):
             stack = f"Retrodict-{self.environment}-{part}"
             try:
                 answer = self.client("cloudformation").describe_stacks(StackName=stack)

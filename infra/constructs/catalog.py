@@ -1,12 +1,13 @@
 """The Glue catalog: the log and the quarantine, as tables that Athena can query."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from aws_cdk import Stack
 from aws_cdk import aws_glue as glue
 from constructs import Construct
+from retrodict.contracts import Contract
 
-# Names and Glue types of the columns, in the order of the files.
+# Names and Glue types of the columns that every segment has.
 EVENT_COLUMNS = {
     "key": "string",
     "source": "string",
@@ -18,10 +19,11 @@ EVENT_COLUMNS = {
     "late": "boolean",
     "tags": "array<string>",
     "digest": "string",
-    "data": "string",
+    "raw_data": "string",
     "causation_id": "string",
     "correlation_id": "string",
 }
+TYPES = {str: "string", int: "bigint", float: "double", bool: "boolean"}
 QUARANTINE_COLUMNS = {
     "position": "string",
     "arrival_us": "bigint",
@@ -42,12 +44,38 @@ _ARRIVED = {
 }
 
 
-class Catalog(Construct):
-    """One Glue database with the tables `events` and `quarantine`.
+def table_name(event_type: str) -> str:
+    """Return the name of the table of an event type.
 
-    Partitions are projected from the layout of the keys, so no crawler runs and a
-    new segment is visible to SQL at once. A query over `events` names one or more
-    event types, because their set is open: ``WHERE type = 'sensor.reading'``.
+    Examples
+    --------
+    >>> table_name("sensor.reading")
+    'sensor_reading'
+    """
+    return event_type.replace(".", "_")
+
+
+def event_columns(contract: Contract) -> dict[str, str]:
+    """Return the columns of the events of one type: `data` is a struct."""
+    members = ",".join(
+        f"{ref.name.lower()}:{TYPES[ref.type]}" for ref in contract.fields
+    )
+    columns = {}
+    for name, kind in EVENT_COLUMNS.items():
+        if name == "raw_data":
+            columns["data"] = f"struct<{members}>"
+        columns[name] = kind
+    return columns
+
+
+class Catalog(Construct):
+    """One Glue database: a table an event type, `events` of all, and `quarantine`.
+
+    In the table of a type, ``data.value`` is a column. Partitions are projected from
+    the layout of the keys, so no crawler runs and a new segment is visible to SQL at
+    once; Athena reads whatever is below a partition's location, merged segments as
+    well. A query over `events` names one or more event types, because their set is
+    open: ``WHERE type = 'sensor.reading'``.
 
     Parameters
     ----------
@@ -55,16 +83,19 @@ class Catalog(Construct):
         Place in the construct tree.
     database_name
         The only physical name in the system: people type it in SQL.
+    contracts
+        The contract of each event type that gets a table.
     events_uri, quarantine_uri
         Where the files of each table start, with a closing slash.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every argument is named
         self,
         scope: Construct,
         construct_id: str,
         *,
         database_name: str,
+        contracts: Iterable[Contract],
         events_uri: str,
         quarantine_uri: str,
     ) -> None:
@@ -77,25 +108,36 @@ class Catalog(Construct):
                 name=database_name, description="Retrodict: the log, as SQL sees it"
             ),
         )
-        self._table(
+        self._segments(
             "Events",
             name="events",
-            description="Accepted events, in Parquet",
+            description="Accepted events of every type, in Parquet",
             columns=EVENT_COLUMNS,
             partitions=["type", "arrived"],
             location=events_uri,
-            parameters={
-                **_ARRIVED,
-                "classification": "parquet",
-                "projection.type.type": "injected",
-                "storage.location.template": (
-                    f"{events_uri}type=${{type}}/arrived=${{arrived}}"
-                ),
-            },
-            input_format="org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
-            output_format="org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
-            serde="org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe",
+            template=f"{events_uri}type=${{type}}/arrived=${{arrived}}",
+            more={"projection.type.type": "injected"},
         )
+        taken = {"events", "quarantine"}
+        for contract in contracts:
+            name = table_name(contract.type)
+            if name in taken:
+                raise ValueError(
+                    f"{contract.type!r} and another type would share the table "
+                    f"{name!r}: rename one of them"
+                )
+            taken.add(name)
+            below = f"{events_uri}type={contract.type}/"
+            self._segments(
+                "EventsOf" + "".join(w.title() for w in name.split("_")),
+                name=name,
+                description=f"Events {contract.schema_name()}, in Parquet",
+                columns=event_columns(contract),
+                partitions=["arrived"],
+                location=below,
+                template=f"{below}arrived=${{arrived}}",
+                more={},
+            )
         self._table(
             "Quarantine",
             name="quarantine",
@@ -117,6 +159,36 @@ class Catalog(Construct):
     def database_name(self) -> str:
         """Name of the database, which exists once the reference resolves."""
         return self._database.ref
+
+    def _segments(  # noqa: PLR0913 - every argument is named
+        self,
+        construct_id: str,
+        *,
+        name: str,
+        description: str,
+        columns: Mapping[str, str],
+        partitions: list[str],
+        location: str,
+        template: str,
+        more: Mapping[str, str],
+    ) -> None:
+        self._table(
+            construct_id,
+            name=name,
+            description=description,
+            columns=columns,
+            partitions=partitions,
+            location=location,
+            parameters={
+                **_ARRIVED,
+                "classification": "parquet",
+                "storage.location.template": template,
+                **more,
+            },
+            input_format="org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
+            output_format="org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
+            serde="org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe",
+        )
 
     def _table(  # noqa: PLR0913 - every argument is named
         self,

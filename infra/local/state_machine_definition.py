@@ -1,9 +1,10 @@
 """What a state machine may be made of, so that nothing is accepted and then not done.
 
 moto accepts a ``Next`` that leads nowhere, and integrations that it does not execute.
-Refused by name, at any depth of ``Parallel`` and ``Map``: JSONata, variables,
-Distributed Map, activities, callbacks with a task token, heartbeats, ``.sync`` of other
-jobs than training jobs and executions, and services beyond those listed here.
+Refused by name, at any depth of ``Parallel`` and ``Map``: JSONata, variables, readers,
+batches, writers and tolerated failures of a Distributed Map, activities, callbacks with
+a task token, heartbeats, ``.sync`` of other jobs than training jobs and executions, and
+services beyond those listed here.
 """
 
 import re
@@ -62,6 +63,29 @@ def check_definition(definition: Mapping[str, Any], place: str) -> None:
         raise UnsupportedByTwinError(place, KIND, wrong)
 
 
+def without_distribution(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a machine whose Distributed Maps run in their own execution.
+
+    Where nothing is read, batched, written or tolerated, as `check_definition` sees
+    to, only the name of the error that a failed item ends in is another one. moto
+    would go on after a failure, and hold up the twin's clock meanwhile.
+    """
+    states = {}
+    for name, state in definition["States"].items():
+        states[name] = {**state}
+        if "Branches" in state:
+            inner = [without_distribution(branch) for branch in state["Branches"]]
+            states[name]["Branches"] = inner
+        for key in ("ItemProcessor", "Iterator"):
+            if key in state:
+                body = without_distribution(state[key])
+                if body.pop("ProcessorConfig", {}).get("Mode") == "DISTRIBUTED":
+                    for only in ("Label", "ToleratedFailurePercentage"):
+                        states[name].pop(only, None)
+                states[name][key] = body
+    return {**definition, "States": states}
+
+
 def _wrong_in(program: Mapping[str, Any], where: str) -> Iterator[str]:
     """Yield what is wrong in a machine, a branch or the body of a Map."""
     if program.get("QueryLanguage", "JSONPath") != "JSONPath":
@@ -99,13 +123,22 @@ def _wrong_with(state: Mapping[str, Any]) -> Iterator[str]:
         yield "JSONata"
     for part in (state, *state.get("Catch", []), *state.get("Choices", [])):
         yield from (name for key, name in _REFUSED_KEYS.items() if key in part)
-    processor = state.get("ItemProcessor", {}).get("ProcessorConfig", {})
-    if processor.get("Mode", "INLINE") != "INLINE" or "ItemReader" in state:
-        yield "a Distributed Map"
+    yield from _wrong_map(state)
     if state.get("Type") in {"Map", "Parallel"} and "TimeoutSeconds" in state:
         yield "TimeoutSeconds"  # which AWS does not know there either
     if state.get("Type") == "Task":
         yield from _wrong_resource(str(state.get("Resource")))
+
+
+def _wrong_map(state: Mapping[str, Any]) -> Iterator[str]:
+    processor = state.get("ItemProcessor", {}).get("ProcessorConfig", {})
+    if processor.get("Mode", "INLINE") == "INLINE" and "ItemReader" not in state:
+        return
+    for key in ("ItemReader", "ItemBatcher", "ResultWriter", "ToleratedFailureCount"):
+        if key in state:
+            yield f"a Distributed Map with {key}"
+    if state.get("ToleratedFailurePercentage", 0):
+        yield "a Distributed Map that tolerates failures"
 
 
 def _wrong_resource(resource: str) -> Iterator[str]:

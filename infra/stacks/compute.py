@@ -1,6 +1,6 @@
 """The functions of one environment: anything here can be replaced at any time."""
 
-from aws_cdk import Duration, Environment, Stack
+from aws_cdk import CfnOutput, Duration, Environment, Stack
 from constructs import Construct
 from retrodict.pipeline import folded_types, load_pipelines
 
@@ -15,6 +15,7 @@ from infra.constructs.pipeline_function import (
     Workplace,
     let_logs_use,
 )
+from infra.constructs.state_machine import StateMachine
 from infra.constructs.stream_consumer import StreamConsumer
 from infra.settings import Settings
 from infra.stacks.state import StateStack
@@ -68,6 +69,8 @@ class ComputeStack(Stack):
         self._archive_events(arrow, Duration.seconds(settings.archive_window_seconds))
         self._import_files(dataframe)
         self._compact_log(arrow)
+        rebuild = self._rebuild(arrow)
+        CfnOutput(self, "RebuildStateMachineArn", value=rebuild.arn)
 
     def _validate_records(self, dependencies: DependencyLayer) -> None:
         state = self._state
@@ -210,3 +213,32 @@ class ComputeStack(Stack):
         state.event_log.grant_compact(function.role)
         state.quarantine.grant_quarantine(function.role)
         LogCompaction(self, "LogCompaction", function=function, alarms=self._alarms)
+
+    def _rebuild(self, dependencies: DependencyLayer) -> StateMachine:
+        state = self._state
+        function = PipelineFunction(
+            self,
+            "RebuildKeys",
+            name="rebuild_keys",
+            workplace=self._workplace,
+            dependencies=dependencies,
+            memory_mib=3_008,
+            timeout=Duration.minutes(15),
+            variables={
+                "EVENT_LOG_BUCKET_NAME": state.event_log.bucket_name,
+                "ONLINE_STORE_TABLE_NAME": state.online_store.table_name,
+            },
+        )
+        state.event_log.grant_read(function.role)
+        state.event_log.forbid_erasure(function.role)
+        state.online_store.grant_fold(function.role)
+        machine = StateMachine(
+            self,
+            "Rebuild",
+            name="rebuild",
+            workplace=self._workplace,
+            functions={"RebuildKeysArn": function},
+            substitutions={},
+        )
+        machine.let_map_distributed()
+        return machine

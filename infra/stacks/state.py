@@ -2,6 +2,7 @@
 
 from aws_cdk import CfnOutput, Duration, Environment, Stack
 from constructs import Construct
+from retrodict.pipeline import load_catalog
 
 from infra.constructs.artifact_bucket import ArtifactBucket
 from infra.constructs.bucket import AccessLogBucket
@@ -53,6 +54,10 @@ class StateStack(Stack):
             self,
             "Catalog",
             database_name=f"retrodict_{settings.name}",
+            contracts=[
+                event.contract()
+                for _, event in sorted(load_catalog().contracts.items())
+            ],
             events_uri=self.event_log.segments_uri,
             quarantine_uri=self.quarantine.rejected_uri,
         )

@@ -145,7 +145,8 @@ def test_the_store_is_repaired_from_the_log(twin: dict[str, Any], home: Path) ->
         )
 
     broken = ask("rebuild", "online", "--verify", cwd=home, expect=1)
-    written = ask("rebuild", "online", cwd=home)["written"]
+    seen = ask("rebuild", "online", "--distributed", "--verify", cwd=home, expect=1)
+    written = ask("rebuild", "online", "--distributed", cwd=home)["written"]
     mended = ask("rebuild", "online", "--verify", cwd=home)
 
     folded, scored = sorted(
@@ -155,7 +156,10 @@ def test_the_store_is_repaired_from_the_log(twin: dict[str, Any], home: Path) ->
     assert broken["scoring_differing"] == [scored]
     assert written == len(items) == len((folded, scored))
     assert mended["differing"] == mended["scoring_differing"] == []
-    assert mended["log_digest"] == mended["store_digest"]
+    assert mended["log_digest"] == mended["store_digest"] == seen["log_digest"]
+    assert (seen["differing"], seen["scoring_differing"]) == (1, 1)
+    assert broken["log_digest"] == seen["log_digest"]
+    assert broken["store_digest"] == seen["store_digest"]
 
 
 def test_a_reject_that_the_contract_still_refuses_is_rejected_again(

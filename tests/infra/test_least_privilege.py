@@ -12,6 +12,7 @@ FUNCTIONS = {
     "ArchiveEvents": "archive_events",
     "CompactLog": "compact_log",
     "ImportFiles": "import_files",
+    "RebuildKeys": "rebuild_keys",
     "ValidateRecords": "validate_records",
     "WriteFeatures": "write_features",
 }
@@ -31,6 +32,20 @@ CONSUME = {
     "kinesis:ListStreams",
     "s3:ListBucket",
 }
+# How Step Functions is given a log group and traces; neither knows a resource.
+LOG_DELIVERY = {
+    "logs:CreateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:DescribeLogGroups",
+    "logs:DescribeResourcePolicies",
+    "logs:GetLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:UpdateLogDelivery",
+    "xray:GetSamplingRules",
+    "xray:GetSamplingTargets",
+}
+MACHINE = "AWS::StepFunctions::StateMachine"
 KEYS = {"kms:Decrypt", "kms:GenerateDataKey"}
 ALLOWED = {
     "archive_events": ALWAYS | CONSUME | KEYS | {"s3:GetObject", "s3:PutObject"},
@@ -56,6 +71,17 @@ ALLOWED = {
         "sqs:GetQueueAttributes",
         "sqs:GetQueueUrl",
         "sqs:SendMessage",
+    },
+    "rebuild_keys": ALWAYS
+    | KEYS
+    | {
+        "dynamodb:BatchGetItem",
+        "dynamodb:GetItem",
+        "dynamodb:PutItem",
+        "kms:DescribeKey",
+        "kms:Encrypt",
+        "s3:GetObject",
+        "s3:ListBucket",
     },
     "validate_records": ALWAYS
     | CONSUME
@@ -109,8 +135,9 @@ def test_each_function_has_a_role_of_its_own(assembly: Assembly) -> None:
 
         assert len(functions) == len(FUNCTIONS)
         assert len(set(roles)) == len(roles)
+        machines = assembly.resources(MACHINE, environment=environment)
         assert len(assembly.resources("AWS::IAM::Role", environment=environment)) == (
-            len(roles)
+            len(roles) + len(machines)
         )
 
 
@@ -124,7 +151,10 @@ def test_no_role_has_a_managed_policy_or_another_caller(assembly: Assembly) -> N
         [trust] = role.properties["AssumeRolePolicyDocument"]["Statement"]
 
         assert not role.properties.keys() & {"ManagedPolicyArns", "Policies"}, role
-        assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}, role
+        of_a_machine = role.logical_id.startswith("RebuildRole")
+        service = "states" if of_a_machine else "lambda"
+        assert trust["Principal"] == {"Service": f"{service}.amazonaws.com"}, role
+        assert ("Condition" in trust) is of_a_machine, role
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -142,7 +172,9 @@ def test_only_tracing_has_no_resource(assembly: Assembly) -> None:
     for policy in assembly.resources("AWS::IAM::Policy"):
         for statement in policy.properties["PolicyDocument"]["Statement"]:
             if "*" in as_list(statement["Resource"]):
-                assert set(statement["Action"]) == {
+                of_a_machine = policy.logical_id.startswith("RebuildRole")
+                delivery = LOG_DELIVERY if of_a_machine else set()
+                assert set(statement["Action"]) == delivery | {
                     "xray:PutTelemetryRecords",
                     "xray:PutTraceSegments",
                 }, policy
@@ -157,7 +189,9 @@ def test_wildcards_stand_only_for_the_names_of_objects_below_a_prefix(
         for statement in policy.properties["PolicyDocument"]["Statement"]
         if statement["Effect"] == "Allow"
         for resource in as_list(statement["Resource"])
-        if resource != "*" and "*" in json.dumps(resource)
+        if resource != "*"
+        and "*" in json.dumps(resource)
+        and not policy.logical_id.startswith("RebuildDistributedMap")
     }
 
     assert wild == {
@@ -168,6 +202,7 @@ def test_wildcards_stand_only_for_the_names_of_objects_below_a_prefix(
         ("CompactLog", "/segments/*"),
         ("ImportFiles", "/*"),
         ("ImportFiles", "/rejected/*"),
+        ("RebuildKeys", "/segments/*"),
         ("ValidateRecords", "/aws/lambda/*"),
         ("ValidateRecords", "/rejected/*"),
         ("WriteFeatures", "/aws/lambda/*"),
@@ -250,3 +285,38 @@ def test_a_consumer_may_leave_undelivered_records_in_the_quarantine(
         )
 
         assert on_quarantine == {"s3:ListBucket", "s3:PutObject"}
+
+
+def test_a_rebuild_may_call_its_function_and_start_itself_and_nothing_else(
+    assembly: Assembly,
+) -> None:
+    for environment in ENVIRONMENTS:
+        [machine] = assembly.resources(MACHINE, environment=environment)
+        allowed = list(statements(assembly, environment, "Rebuild"))
+        named = {
+            action: as_list(statement["Resource"])
+            for statement in allowed
+            for action in as_list(statement["Action"])
+            if "*" not in as_list(statement["Resource"])
+        }
+
+        assert named.keys() == {
+            "lambda:InvokeFunction",
+            "states:DescribeExecution",
+            "states:StartExecution",
+            "states:StopExecution",
+        }
+        assert named["states:StartExecution"] == [{"Ref": machine.logical_id}]
+        for arn in named["states:DescribeExecution"]:
+            *_, name, end = arn["Fn::Join"][1]
+            assert name == {"Fn::GetAtt": [machine.logical_id, "Name"]}
+            assert end in {":*", "/*"}
+        assert named["states:StopExecution"] == named["states:DescribeExecution"]
+        assert "RebuildKeys" in json.dumps(named["lambda:InvokeFunction"])
+
+
+def test_a_machines_policy_about_itself_does_not_hold_up_the_machine(
+    assembly: Assembly,
+) -> None:
+    for machine in assembly.resources(MACHINE):
+        assert not any("DistributedMap" in n for n in machine.body["DependsOn"])

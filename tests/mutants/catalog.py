@@ -14,6 +14,12 @@ FOLD: Final = (
     "tests/property/test_vocabulary.py",
 )
 HANDLERS: Final = ("tests/unit/test_handlers.py", "tests/contract/test_ports.py")
+COMPACTION: Final = ("tests/unit/test_compaction.py",)
+SEGMENTS: Final = (
+    "tests/unit/test_segments.py",
+    "tests/property/test_segment_laws.py",
+)
+REBUILDING: Final = ("tests/unit/test_rebuilding.py",)
 SCORING: Final = ("tests/unit/test_scoring.py", "tests/unit/test_score_events.py")
 VALIDATION: Final = (
     "tests/unit/test_validation.py",
@@ -340,6 +346,69 @@ MUTANTS: Final = (
         'if head["Metadata"].get(ROWS_DIGEST) != digest:',
         "if False:",
         HANDLERS,
+    ),
+    Mutant(
+        "merged segments are not compared with their sources",
+        f"{CORE}compaction.py",
+        "if held != told:",
+        "if False:",
+        COMPACTION,
+    ),
+    Mutant(
+        "sources are deleted without a day of grace",
+        f"{CORE}compaction.py",
+        "file.name not in listed or now_us - file.written_us < GRACE_US",
+        "False",
+        COMPACTION,
+    ),
+    Mutant(
+        "two runs may delete each other's merged segments",
+        f"{CORE}compaction.py",
+        "or file.written_us < written_us.get((file.bucket, file.version), 0)",
+        "or True",
+        COMPACTION,
+    ),
+    Mutant(
+        "one position may hold two events",
+        f"{CORE}compaction.py",
+        "if other is not event and _canonical(other) != _canonical(event):",
+        "if False:",
+        COMPACTION,
+    ),
+    Mutant(
+        "a segment that has gone is skipped",
+        f"{ADAPTERS}s3_event_log.py",
+        "                segments = [*self._list(below)]\n",
+        "                return\n",
+        COMPACTION,
+    ),
+    Mutant(
+        "a payload that columns change has no text",
+        f"{ADAPTERS}segments.py",
+        "value, survives[place] = None, False",
+        "value = None",
+        SEGMENTS,
+    ),
+    Mutant(
+        "columns of another version are believed",
+        f"{ADAPTERS}segments.py",
+        "current = [e.schema_version == contract.version for e in events]",
+        "current = [True for e in events]",
+        SEGMENTS,
+    ),
+    Mutant(
+        "a rebuild takes back what the log has not got yet",
+        f"{CORE}replaying.py",
+        "if fold is None or entity in self.ahead:",
+        "if fold is None:",
+        REBUILDING,
+    ),
+    Mutant(
+        "a rebuild without all parts is one",
+        f"{CORE}replaying.py",
+        "if sorted(told) != [*range(BUCKETS)] or len(parts) != BUCKETS:",
+        "if False:",
+        REBUILDING,
     ),
     Mutant(
         "the stream scores what was not applied",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from retrodict import errors
+from retrodict.buckets import BUCKETS
 from retrodict.lifecycle import LIFECYCLE_EVENTS, PREFIX
 from retrodict.rollout import UNSETTLED, VARIANT
 from statelint.config import Config
@@ -34,8 +35,10 @@ def machine(name: str) -> States:
 
 
 def states(of_type: str) -> Iterator[Any]:
-    """Yield every state of a type: its name, itself, and its siblings."""
+    """Yield every state of a type of a run: its name, itself, and its siblings."""
     for file in FILES:
+        if file.name == "rebuild.asl.json":
+            continue  # it records nothing, and what it folds from is the log
         siblings = load(file)["States"]
         for name, state in siblings.items():
             if state["Type"] == of_type:
@@ -82,8 +85,10 @@ machines = pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
 tasks = pytest.mark.parametrize(("name", "task", "siblings"), [*states("Task")])
 
 
-def test_there_is_a_machine_that_trains_and_one_that_rolls_out() -> None:
-    assert [file.name for file in FILES] == ["retrain.asl.json", "roll_out.asl.json"]
+def test_there_are_machines_that_rebuild_train_and_roll_out() -> None:
+    assert [file.name for file in FILES] == [
+        "rebuild.asl.json", "retrain.asl.json", "roll_out.asl.json"
+    ]  # fmt: skip
 
 
 @machines
@@ -253,7 +258,7 @@ def test_training_is_isolated_encrypted_bounded_and_tagged() -> None:
 
 
 def test_nothing_is_created_where_the_artifact_was_not_verified() -> None:
-    file = load(FILES[1])
+    file = load(FILES[-1])
     refused = {**file["States"]["StartRollout"], "Next": "RunFailed"}
     without_verification = {**file["States"], "StartRollout": refused}
     left = reached(without_verification, file["StartAt"])
@@ -304,4 +309,39 @@ def test_every_end_that_is_no_success_is_a_failed_execution() -> None:
         if state["Type"] == "Succeed"
     }
 
-    assert succeeded == {"CandidateRefused", "CandidateRegistered", "Promoted"}
+    assert succeeded == {
+        "CandidateRefused", "CandidateRegistered", "Promoted", "Rebuilt"
+    }  # fmt: skip
+
+
+def test_a_rebuild_maps_over_every_part_of_the_keys_and_tolerates_no_failure() -> None:
+    found = machine("rebuild")
+    parts = found["RebuildParts"]
+
+    assert found["NameParts"]["Result"] == [*range(BUCKETS)]
+    assert parts["ItemProcessor"]["ProcessorConfig"] == {
+        "Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"
+    }  # fmt: skip
+    assert parts["ToleratedFailurePercentage"] == 0
+    assert "ToleratedFailureCount" not in parts
+    assert parts["MaxConcurrency"] <= BUCKETS
+
+
+def test_a_step_of_a_rebuild_is_retried_and_ends_in_a_failed_execution() -> None:
+    found = machine("rebuild")
+    inner = found["RebuildParts"]["ItemProcessor"]["States"]["RebuildKeys"]
+
+    for task in (inner, found["CombineParts"]):
+        retried = {e for rule in task["Retry"] for e in rule["ErrorEquals"]}
+        assert re.search(r"retry is safe", task["Comment"])
+        assert 0 < task["TimeoutSeconds"] <= 900
+        assert "Lambda.TooManyRequestsException" in retried
+        assert "States.ALL" not in retried
+        assert all(error in OURS or AWS.fullmatch(error) for error in retried)
+    assert {"StateConflictError", "StoreUnavailableError"} <= {
+        e for rule in inner["Retry"] for e in rule["ErrorEquals"]
+    }
+    for name in ("RebuildParts", "CombineParts"):
+        [caught] = found[name]["Catch"]
+        assert caught["ErrorEquals"] == ["States.ALL"]
+        assert found[caught["Next"]]["Type"] == "Fail"

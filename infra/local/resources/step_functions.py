@@ -5,7 +5,11 @@ import re
 from typing import Any
 
 from infra.local.resources.registry import APPLIED, TAGS, Inert, Only, Site, creates
-from infra.local.state_machine_definition import KIND, check_definition
+from infra.local.state_machine_definition import (
+    KIND,
+    check_definition,
+    without_distribution,
+)
 from infra.local.template import Created
 
 _NAME_LIMIT = 80
@@ -42,7 +46,9 @@ def state_machine(site: Site, properties: dict[str, Any]) -> Created:
         return json.dumps(str(known[match.group(1)]))[1:-1]
 
     definition = _SUBSTITUTION.sub(fill, text)
-    check_definition(json.loads(definition), str(site.resource))
+    program = json.loads(definition)
+    check_definition(program, str(site.resource))
+    definition = json.dumps(without_distribution(program))
     arn = site.client("stepfunctions").create_state_machine(
         name=name, definition=definition, roleArn=properties["RoleArn"]
     )["stateMachineArn"]

@@ -563,12 +563,13 @@ NOWHERE = {"StartAt": "A", "States": {"A": {"Type": "Pass", "Next": "B"}}}
         (
             one_state(
                 Type="Map",
+                ToleratedFailurePercentage=5,
                 ItemProcessor={
                     "ProcessorConfig": {"Mode": "DISTRIBUTED"},
                     **one_state(Type="Pass"),
                 },
             ),
-            "a Distributed Map",
+            "a Distributed Map that tolerates failures",
         ),
         (
             one_state(

@@ -9,6 +9,7 @@
     │   ├── EventFormatError           a stamped event cannot be read by this code
     │   │   └── UpcastError                there is no way from its schema version
     │   ├── LogConflictError           one position of the log holds two events
+    │   ├── IncompleteRebuildError     a part of the keys was not rebuilt
     │   ├── ImportFileError            a dropped file cannot be read as its type
     │   ├── DecisionRefusedError       a decision does not follow from those before
     │   ├── ForestFormatError          it is no isolation forest that can be walked
@@ -72,6 +73,10 @@ class UpcastError(EventFormatError):
 
 class LogConflictError(PermanentError):
     """One position of the log holds two different events; nothing was touched."""
+
+
+class IncompleteRebuildError(PermanentError):
+    """The parts of a distributed rebuild are not all there."""
 
 
 class ImportFileError(PermanentError):

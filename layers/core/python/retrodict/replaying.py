@@ -1,0 +1,255 @@
+"""Replay the log into the online store: the whole of it, or one part of the keys.
+
+What a part of the keys folds to does not depend on the other parts, so they can be
+replayed on as many machines. The digest over all items is made of the digests of the
+parts, so it is the same number whoever computed them.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from retrodict.buckets import BUCKETS, bucket_of
+from retrodict.envelope import StampedEvent
+from retrodict.errors import IncompleteRebuildError
+from retrodict.online import item_of
+from retrodict.pipeline import definitions_of, load_pipelines
+from retrodict.ports import EventLog, OnlineItem, OnlineStore
+from retrodict.scoring import SCORING
+from retrodict.state import KeyState, order_of_knowing
+
+
+def replay(
+    events: Iterable[StampedEvent],
+) -> tuple[dict[str, OnlineItem], Counter[str]]:
+    """Fold the whole log: the item of every key, and the outcome of every event.
+
+    Parameters
+    ----------
+    events
+        In any order, copies included.
+    """
+    by_key: dict[tuple[str, str], list[StampedEvent]] = {}
+    for event in events:
+        by_key.setdefault((event.type, event.key), []).append(event)
+    items: dict[str, OnlineItem] = {}
+    outcomes: Counter[str] = Counter()
+    for (event_type, key), known in by_key.items():
+        ordered = order_of_knowing(known)
+        for pipeline, definition in definitions_of(event_type):
+            state, folded = KeyState(definition).fold(ordered)
+            outcomes.update(one.outcome.value for one in folded)
+            if state.entries:
+                entity = pipeline.entity(definition, key)
+                items[entity] = item_of(entity, state, 1)
+    return items, outcomes
+
+
+def key_of(entity: str) -> str:
+    """Return the entity key in the partition key of an item.
+
+    Examples
+    --------
+    >>> key_of("sensor_anomaly.Sensor.0123456789ab#s-1#2")
+    's-1#2'
+    """
+    return entity.partition("#")[2]
+
+
+def digest_of(items: Mapping[str, OnlineItem]) -> str:
+    """Return one digest over every byte that a rebuild must reproduce."""
+    parts: list[dict[str, OnlineItem]] = [{} for _ in range(BUCKETS)]
+    for entity, item in items.items():
+        parts[bucket_of(key_of(entity))][entity] = item
+    return combined([digest_of_part(part) for part in parts])
+
+
+def digest_of_part(items: Mapping[str, OnlineItem]) -> str:
+    """Return the digest of the items of one part of the keys."""
+    digest = hashlib.sha256()
+    for entity in sorted(items):
+        for part in items[entity].content():
+            raw = part if isinstance(part, bytes) else str(part).encode()
+            digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()
+
+
+def combined(digests: Sequence[str]) -> str:
+    """Return the digest of all items from those of the parts, in their order."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def split_scoring(
+    items: Iterable[OnlineItem],
+) -> tuple[dict[str, OnlineItem], dict[str, OnlineItem]]:
+    """Return what `write_features` keeps, and what `score_events` keeps beside it."""
+    kept: dict[str, OnlineItem] = {}
+    scoring: dict[str, OnlineItem] = {}
+    for item in items:
+        (scoring if item.entity.startswith(SCORING) else kept)[item.entity] = item
+    return kept, scoring
+
+
+def scored_entities(entities: Iterable[str]) -> list[str]:
+    """Return those of the entities that `score_events` keeps a state of as well."""
+    prefixes = tuple(
+        pipeline.entity(pipeline.trained_on, "")
+        for pipeline in load_pipelines().values()
+        if pipeline.model is not None
+    )
+    return [entity for entity in entities if entity.startswith(prefixes)]
+
+
+def same_fold(item: OnlineItem, replayed: Mapping[str, OnlineItem]) -> bool:
+    """Return whether a scoring item folds the same events as the log gives."""
+    other = replayed.get(item.entity.removeprefix(SCORING))
+    return other is not None and (other.position, other.state) == (
+        item.position,
+        item.state,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the log gives, beside what the store holds.
+
+    Attributes
+    ----------
+    differing
+        Entities whose item is missing or has other bytes, in order.
+    apart
+        Scoring entities whose state is missing or is another fold, in order.
+    ahead
+        Those of both that have applied an event which the log did not hold when it
+        was read. They are not behind the log, so they are not written.
+    """
+
+    replayed: Mapping[str, OnlineItem]
+    stored: Mapping[str, OnlineItem]
+    scoring: Mapping[str, OnlineItem]
+    differing: tuple[str, ...]
+    apart: tuple[str, ...]
+    ahead: frozenset[str]
+
+    def repairs(self) -> Iterator[OnlineItem]:
+        """Yield what to write, each over the version that was read."""
+        held = {**self.stored, **self.scoring}
+        for entity in (*self.differing, *self.apart):
+            fold = self.replayed.get(entity.removeprefix(SCORING))
+            if fold is None or entity in self.ahead:
+                continue
+            found = held.get(entity)
+            features = fold.features
+            if entity.startswith(SCORING):  # when a key alerted last is kept
+                features = found.features if found else "{}"
+            yield replace(
+                fold,
+                entity=entity,
+                features=features,
+                version=found.version + 1 if found else 1,
+            )
+
+
+def compare(
+    replayed: Mapping[str, OnlineItem], items: Iterable[OnlineItem]
+) -> Comparison:
+    """Compare the fold of the log with what a store holds of both kinds of items."""
+    stored, scoring = split_scoring(items)
+    differing = sorted(
+        entity
+        for entity, item in replayed.items()
+        if entity not in stored or stored[entity].content() != item.content()
+    )
+    apart = [e for e, item in scoring.items() if not same_fold(item, replayed)]
+    apart += [
+        f"{SCORING}{entity}"
+        for entity in scored_entities(replayed)
+        if f"{SCORING}{entity}" not in scoring
+    ]
+    held = {**stored, **scoring}
+    ahead = frozenset(
+        entity
+        for entity in (*differing, *apart)
+        if entity in held
+        and (fold := replayed.get(entity.removeprefix(SCORING))) is not None
+        and held[entity].position > fold.position
+    )
+    return Comparison(
+        replayed, stored, scoring, tuple(differing), tuple(sorted(apart)), ahead
+    )
+
+
+def rebuild_bucket(
+    bucket: int, log: EventLog, store: OnlineStore, *, write: bool
+) -> dict[str, Any]:
+    """Replay one part of the keys, and write what differs unless told not to.
+
+    Returns
+    -------
+    dict
+        Counts and digests, JSON; see `combine`.
+
+    Raises
+    ------
+    StateConflictError
+        An item was written since it was read: rebuild the part again.
+    StoreUnavailableError
+        Log or store refused even after retries.
+    """
+    replayed, outcomes = replay(log.read(buckets=[bucket]))
+    scored = [f"{SCORING}{entity}" for entity in scored_entities(replayed)]
+    held = store.load([*replayed, *scored])
+    found = compare(replayed, held.values())
+    written = 0
+    for item in found.repairs() if write else ():
+        store.put(item)
+        held[item.entity] = item
+        written += 1
+    after, _ = split_scoring(held.values())
+    return {
+        "bucket": bucket,
+        "events": sum(outcomes.values()),
+        "outcomes": dict(outcomes),
+        "items": len(replayed),
+        "differing": len(found.differing),
+        "scoring_items": len(found.scoring),
+        "scoring_differing": len(found.apart),
+        "ahead": len(found.ahead),
+        "written": written,
+        "log_digest": digest_of_part(replayed),
+        "store_digest": digest_of_part(after),
+    }
+
+
+def combine(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Return what all parts of the keys did, with the digests of the whole.
+
+    Raises
+    ------
+    IncompleteRebuildError
+        A part is missing, or came twice.
+    """
+    told = {part["bucket"]: part for part in parts if part is not None}
+    if sorted(told) != [*range(BUCKETS)] or len(parts) != BUCKETS:
+        missing = sorted({*range(BUCKETS)} - told.keys())
+        raise IncompleteRebuildError(
+            f"expected the {BUCKETS} parts of the keys, each once, got {len(parts)} "
+            f"results without those of {missing}: look at the failed executions of "
+            "the map, and rebuild again"
+        )
+    ordered = [told[bucket] for bucket in range(BUCKETS)]
+    outcomes: Counter[str] = Counter()
+    for part in ordered:
+        outcomes.update(part["outcomes"])
+    counts = (
+        "events", "items", "differing", "scoring_items", "scoring_differing", "ahead",
+        "written",
+    )  # fmt: skip
+    return {
+        **{name: sum(part[name] for part in ordered) for name in counts},
+        "outcomes": dict(outcomes),
+        "log_digest": combined([part["log_digest"] for part in ordered]),
+        "store_digest": combined([part["store_digest"] for part in ordered]),
+    }
