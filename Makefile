@@ -65,9 +65,11 @@ deploy: layers ## deploy one environment: make deploy ENV=dev
 	npm ci
 	npx cdk deploy "Retrodict-$(ENV)/*"
 
-bench: setup ## what one machine carries: start, latency, throughput, imports, scoring
+bench: setup ## what one machine carries, and what others reach beside it
 	python benchmarks/spine.py
 	python benchmarks/inference.py
+	python benchmarks/validation.py
+	python benchmarks/parquet.py
 
 fuzz: setup ## throw INPUTS=1000000 inputs at the validator, judged by an oracle
 	python -m tests.fuzz --inputs $(INPUTS)

@@ -17,7 +17,7 @@ QUARANTINE_BUCKET_NAME : str
 """
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
 from typing import Any
 
@@ -57,15 +57,16 @@ def handle(
     records: list[DeliveredRecord], stream: EventStream, quarantine: Quarantine
 ) -> Counter[str]:
     """Judge every record, keep the rejects, forward the rest in order per key."""
-    accepted: dict[str, list[StampedEvent]] = {}
+    accepted: defaultdict[str, list[StampedEvent]] = defaultdict(list)
     rejected: list[Rejected] = []
+    catalog = load_catalog()
     for record in records:
         arrival = Arrival(record.position, record.partition_key, record.arrived_at_us)
-        verdict = validate(record.data, arrival, load_catalog())
+        verdict = validate(record.data, arrival, catalog)
         if isinstance(verdict, Rejected):
             rejected.append(verdict)
         else:
-            accepted.setdefault(verdict.event.key, []).append(verdict.event)
+            accepted[verdict.event.key].append(verdict.event)
     if rejected:
         quarantine.put(segment_name(records), [r.as_json() for r in rejected])
     stream.put(KeyedBatch(key, events) for key, events in accepted.items())

@@ -56,14 +56,20 @@ def never_given(report: Report) -> set[str]:
     return reasons | (GENERATORS.keys() - report.inputs.keys())
 
 
+def print_row(name: str, count: int, taken: int, fast: int) -> None:
+    """Print one line of the table."""
+    print(f"{name:<28}{count:>10,}{taken:>10,}{fast:>10,}{count - taken:>10,}")
+
+
 def print_report(report: Report) -> None:
     """Print the table."""
-    print(f"\n{'generator':<28}{'inputs':>10}{'accepted':>10}{'rejected':>10}")
+    print(
+        f"\n{'generator':<28}{'inputs':>10}{'accepted':>10}{'fast':>10}{'rejected':>10}"
+    )
     for name, count in sorted(report.inputs.items()):
-        taken = report.accepted[name]
-        print(f"{name:<28}{count:>10,}{taken:>10,}{count - taken:>10,}")
-    count, taken = report.inputs.total(), report.accepted.total()
-    print(f"{'all':<28}{count:>10,}{taken:>10,}{count - taken:>10,}")
+        print_row(name, count, report.accepted[name], report.fast[name])
+    fast = report.fast.total()
+    print_row("all", report.inputs.total(), report.accepted.total(), fast)
     print(f"\n{'rejected for':<28}{'records':>10}")
     for reason, number in report.reasons.most_common():
         print(f"{reason:<28}{number:>10,}")

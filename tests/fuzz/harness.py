@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from retrodict.validation import Accepted, Arrival, Catalog, Rejected, validate
+from retrodict.validation import (
+    Accepted,
+    Arrival,
+    Catalog,
+    Rejected,
+    validate,
+    validate_closely,
+)
 
 from tests.fuzz import oracle
 from tests.fuzz.inputs import Input, catalog, inputs
@@ -27,8 +34,8 @@ class Report:
 
     Attributes
     ----------
-    inputs, accepted
-        By generator.
+    inputs, accepted, fast
+        By generator; fast are those that were accepted without a closer look.
     reasons
         Records by reason; a record with several counts for each.
     slowest_s
@@ -39,6 +46,7 @@ class Report:
 
     inputs: Counter[str] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
+    fast: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     slowest_s: float = 0.0
     slowest: Input | None = None
@@ -48,6 +56,7 @@ class Report:
         """Take in the report of other inputs."""
         self.inputs += other.inputs
         self.accepted += other.accepted
+        self.fast += other.fast
         self.reasons += other.reasons
         if other.slowest_s > self.slowest_s:
             self.slowest_s, self.slowest = other.slowest_s, other.slowest
@@ -64,9 +73,32 @@ def complaint(
         verdict = validator(given.raw, given.arrival, known)
         took = time.perf_counter() - began
         wrong = oracle.complaint(given.raw, given.arrival, known.contracts, verdict)
+        if wrong is None and isinstance(verdict, Accepted):
+            wrong = _unlike_a_closer_look(given, verdict, known)
     except Exception:  # noqa: BLE001 - whatever is raised is what is looked for
         return f"raised\n{traceback.format_exc()}", verdict, time.perf_counter() - began
     return wrong, verdict, took
+
+
+def _unlike_a_closer_look(
+    given: Input, verdict: Accepted, known: Catalog
+) -> str | None:
+    """Compare what may have come by the fast lane, to the bit and the type."""
+    closer = validate_closely(given.raw, given.arrival, known)
+    if closer == verdict and repr(closer) == repr(verdict):
+        return None
+    return f"accepted {verdict}, but closely looked at: {closer}"
+
+
+def in_fast_lane(given: Input, known: Catalog) -> bool:
+    """Tell whether nobody needs to look closer."""
+    arrival = given.arrival
+    return (
+        known.fast_lane.read(
+            given.raw, arrival.position, arrival.partition_key, arrival.arrived_at_us
+        )
+        is not None
+    )
 
 
 def fuzz(given: Iterable[Input], validator: Validator, known: Catalog) -> Report:
@@ -78,6 +110,7 @@ def fuzz(given: Iterable[Input], validator: Validator, known: Catalog) -> Report
         if took > report.slowest_s:
             report.slowest_s, report.slowest = took, one
         if isinstance(verdict, Accepted):
+            report.fast[one.generator] += in_fast_lane(one, known)
             report.accepted[one.generator] += 1
         elif isinstance(verdict, Rejected):
             report.reasons.update({str(v.reason) for v in verdict.violations})

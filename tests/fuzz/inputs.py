@@ -396,7 +396,63 @@ def _grammar(random: Random) -> tuple[bytes, str]:
     return raw.encode(), "example-1"
 
 
+_NUMBERS: Final = (
+    "0", "-0", "0.0", "-0.0", "0e0", "0e-9", "1e-400", "-1e-999", "0.001", "0.000999",
+    "1e-5", "1E-5", "21", "-40", "-40.0000000000000001", "125", "125.00000000000001",
+    "125.000000000000001", "1e2", "1E+2", "100.0e-1", "1e15", "999999999999999.9",
+    "1e16", "9007199254740991", "9007199254740992", "9007199254740993", "1e300",
+    "9223372036854775807", "9223372036854775808", "2.5e0", "0.1", "1e22", "1e23",
+    "5e-324", "1.7976931348623157e308", "1e309", "0." + "0" * 340 + "1", "true", "null",
+    "3.0", '"1"', "[]", "{}", "123456789.123456789", "4.35", "2.675", "01", "1.",
+)  # fmt: skip
+
+
+def _ordinary(random: Random) -> tuple[bytes, str]:
+    """Return an event that differs from an ordinary one in a few small ways."""
+    gap = random.choice(("", "", "", " ", "\n"))
+    number, time = f"{random.uniform(-40, 125)!r}", "2026-01-05T10:00:00Z"
+    if random.random() < 0.6:
+        number = random.choice((random.choice(_NUMBERS), _number(random)))
+    if random.random() < 0.5:
+        fraction = f"{'0' * random.randrange(5)}{random.randrange(1000)}"
+        clock = f"1{random.randrange(3)}:{random.randrange(60):02}:{fraction[-2:]:0>2}"
+        time = f"2026-01-05T{clock}.{fraction}Z"
+        time = random.choice((time, time, str(random.choice(_TIMES))))
+    key = random.choice((*["s-1"] * 20, "S-1", "soap", "a" * 65, "..", "", "1"))
+    members = [
+        '"specversion":"1.0"', f'"id":"{random.randrange(9)}"', '"source":"urn:f"',
+        f'"subject":"{key}"', f'"time":{json.dumps(time)}',
+    ]  # fmt: skip
+    if random.random() < 0.7:
+        data = [f'"sensor_id":"{key}"', f'"value":{number}']
+        if random.random() < 0.3:
+            data.append(f'"site":{random.choice((_text(random), "null", number))}')
+        kind = "sensor.reading/v1"
+    else:
+        data = [f'"key":"{key}"', f'"size":{number}']
+        for name in ("pieces", "is_gift", "note"):
+            if random.random() < 0.5:
+                value = random.choice((random.choice(_NUMBERS), "true", _text(random)))
+                data.append(f'"{name}":{value}')
+        kind = "fuzz.parcel/v2"
+    for name in ("causationid", "correlationid", "importid", "observedat"):
+        if random.random() < 0.1:
+            value = random.choice((json.dumps(time), "null", _text(random)))
+            members += [f'"{name}":{value}']
+    members += [f'"type":"{kind[:-3]}"', f'"dataschema":"{kind}"']
+    for some in (data, members):
+        if random.random() < 0.1:
+            some.insert(random.randrange(len(some)), random.choice(some))
+        if random.random() < 0.03:
+            some.pop(random.randrange(len(some)))
+    random.shuffle(data)
+    members.append(f'"data"{gap}:{gap}{{{f",{gap}".join(data)}{gap}}}')
+    random.shuffle(members)
+    return f"{{{f',{gap}'.join(members)}}}{gap}".encode(), key
+
+
 GENERATORS: Final[dict[str, Callable[[Random], tuple[bytes, str]]]] = {
+    "ordinary, or nearly": _ordinary,
     "random bytes": _random_bytes,
     "token soup": _token_soup,
     "golden, other spelling": _golden,

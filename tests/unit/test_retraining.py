@@ -43,9 +43,8 @@ def model(cool_down: str = "6h", daily_budget: int = 2) -> Model:
 
 def event(kind: str, data: dict[str, Any]) -> StampedEvent:
     found = reading(0.0, id="alarm-1")
-    stamps = {name: getattr(found, name) for name in found.__slots__}
     return StampedEvent(
-        **{**stamps, "key": PIPELINE, "type": f"retrodict.{kind}", "data": data}
+        **{**vars(found), "key": PIPELINE, "type": f"retrodict.{kind}", "data": data}
     )
 
 

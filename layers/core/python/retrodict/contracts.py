@@ -546,7 +546,8 @@ class Contract:
                 found.append(_missing(ref, "null"))
         if known == len(data):
             return checked, False
-        extra = {name: value for name, value in data.items() if name not in self.names}
+        names = self.names
+        extra = {name: value for name, value in data.items() if name not in names}
         if not self.keeps_extra:
             expected = "only " + ", ".join(ref.name for ref in self.fields)
             for name, value in list(extra.items())[:20]:

@@ -6,6 +6,7 @@ order in which the pipeline came to know. None of them is a wall clock of ours.
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from retrodict.errors import EventFormatError, PermanentError
@@ -45,13 +46,19 @@ def position(shard_id: str, sequence_number: str) -> str:
     >>> position("shardId-000000000003", "42") < position("shardId-000000000004", "1")
     True
     """
-    shard = _SHARD.fullmatch(shard_id)
-    if shard is None or not sequence_number.isdecimal():
+    prefix = _shard_prefix(shard_id)
+    if prefix is None or not sequence_number.isdecimal():
         raise EventFormatError(
             f"expected a Kinesis shard id and sequence number, got {shard_id!r} and "
             f"{sequence_number!r}"
         )
-    return f"{shard.group(1)}-{sequence_number:0>56}"
+    return prefix + sequence_number.rjust(56, "0")
+
+
+@lru_cache(maxsize=1_024)
+def _shard_prefix(shard_id: str) -> str | None:
+    shard = _SHARD.fullmatch(shard_id)
+    return None if shard is None else f"{shard.group(1)}-"
 
 
 def to_text(time_us: int) -> str:

@@ -1,0 +1,309 @@
+"""Compare validation with what else reads JSON records in Python.
+
+Every path gets the same Lambda event of 500 Kinesis records, decodes base64, reads JSON
+and checks the types of one sensor reading in its envelope, one record at a time, so
+that one bad record costs only itself. The floors check nothing. Ours is what
+``validate_records`` does between AWS and AWS: positions, strict JSON, the envelope, the
+contract, stamps, digests, quarantine documents, and grouping by key.
+"""
+
+import argparse
+import base64
+import binascii
+import json
+import os
+import random
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from benchmarks.peers import enter, medians_s, print_table, write_results
+
+RECORDS: Final = 500
+REPEATS: Final = 20
+"""Batches of one measured run."""
+
+RUNS: Final = 9
+BAD: Final = (0.0, 0.02)
+ARRIVED_S: Final = 1_767_614_400.123
+OURS: Final = "retrodict"
+RAW: Final = "msgspec Struct decode"
+PARSER: Final = "Powertools BatchProcessor, parser model"
+
+Act = Callable[[], int]
+
+
+def batch(bad: float) -> dict[str, Any]:
+    """Return a Lambda event of `RECORDS` readings, a share of them bad in turn."""
+    source = random.Random(1)  # noqa: S311 - a benchmark that repeats
+    spoilt = set(source.sample(range(RECORDS), round(RECORDS * bad)))
+    return {"Records": [_record(n, source, n in spoilt) for n in range(RECORDS)]}
+
+
+def _record(number: int, source: random.Random, spoil: bool) -> dict[str, Any]:  # noqa: FBT001 - a row of a table
+    key = f"s-{source.randrange(100):03}"
+    document = {
+        "specversion": "1.0",
+        "id": str(number),
+        "source": "urn:f",
+        "type": "sensor.reading",
+        "subject": key,
+        "time": f"2026-01-05T11:{number % 60:02}:{source.randrange(60):02}Z",
+        "dataschema": "sensor.reading/v1",
+        "data": {"sensor_id": key, "value": round(source.uniform(15, 25), 2)},
+    }
+    raw = json.dumps(document, separators=(",", ":")).encode()
+    if spoil:
+        raw = (
+            raw[:-20],
+            raw.replace(b'"value":', b'"value":"x","w":'),
+            raw.replace(b'"value":', b'"value":9'),
+            raw.replace(b'"id":', b'"Id":'),
+        )[number % 4]
+    sequence = f"{number:056}"
+    return {
+        "kinesis": {
+            "kinesisSchemaVersion": "1.0",
+            "partitionKey": key,
+            "sequenceNumber": sequence,
+            "data": base64.b64encode(raw).decode(),
+            "approximateArrivalTimestamp": ARRIVED_S,
+        },
+        "eventSource": "aws:kinesis",
+        "eventVersion": "1.0",
+        "eventID": f"shardId-000000000006:{sequence}",
+        "eventName": "aws:kinesis:record",
+        "invokeIdentityArn": "arn:aws:iam::123456789012:role/lambda",
+        "awsRegion": "eu-central-1",
+        "eventSourceARN": "arn:aws:kinesis:eu-central-1:123456789012:stream/ingest",
+    }
+
+
+def _texts(event: dict[str, Any]) -> Iterable[str]:
+    return [record["kinesis"]["data"] for record in event["Records"]]
+
+
+def base64_only(event: dict[str, Any]) -> Act:
+    """Return the floor below which no reader of a Lambda event can go."""
+
+    def act() -> int:
+        return len([binascii.a2b_base64(text) for text in _texts(event)])
+
+    return act
+
+
+def _one_by_one(
+    event: dict[str, Any], read: Callable[[bytes], object], error: type[Exception]
+) -> Act:
+    def act() -> int:
+        good, bad = [], []
+        for text in _texts(event):
+            raw = binascii.a2b_base64(text)
+            try:
+                good.append(read(raw))
+            except error as wrong:
+                bad.append((raw, wrong))
+        return len(good)
+
+    return act
+
+
+def _struct() -> Any:
+    """Return the reading for msgspec, with the same rules as our contract."""
+    import msgspec  # noqa: PLC0415 - of the peers' environment
+
+    key = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,64}\Z")]
+    value = Annotated[float, msgspec.Meta(ge=-40, le=125)]
+    site = Annotated[str, msgspec.Meta(max_length=64)] | None
+    text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    data = msgspec.defstruct(
+        "Data",
+        [("sensor_id", key), ("value", value), ("site", site, None)],
+        forbid_unknown_fields=True,
+    )
+    return msgspec.defstruct(
+        "Reading",
+        [
+            ("specversion", Literal["1.0"]),
+            ("id", text),
+            ("source", text),
+            ("type", Literal["sensor.reading"]),
+            ("subject", text),
+            ("time", datetime),
+            ("dataschema", Literal["sensor.reading/v1"]),
+            ("data", data),
+        ],
+    )
+
+
+def _model() -> Any:
+    """Return the reading for pydantic, with the same rules as our contract."""
+    import pydantic  # noqa: PLC0415 - of the peers' environment
+
+    create: Any = pydantic.create_model
+    strict = pydantic.ConfigDict(extra="forbid")
+    data = create(
+        "Data",
+        __config__=strict,
+        sensor_id=(str, pydantic.Field(pattern=r"^[a-z0-9-]{1,64}$")),
+        value=(float, pydantic.Field(ge=-40, le=125)),
+        site=(str | None, None),
+    )
+    text = Annotated[str, pydantic.Field(min_length=1, max_length=256)]
+    return create(
+        "Reading",
+        specversion=(Literal["1.0"], ...),
+        id=(text, ...),
+        source=(text, ...),
+        type=(Literal["sensor.reading"], ...),
+        subject=(text, ...),
+        time=(datetime, ...),
+        dataschema=(Literal["sensor.reading/v1"], ...),
+        data=(data, ...),
+    )
+
+
+def _powertools(
+    event: dict[str, Any], read: Callable[[Any], object], model: Any = None
+) -> Act:
+    from aws_lambda_powertools.utilities.batch import (  # noqa: PLC0415 - of the peers
+        BatchProcessor,
+        EventType,
+        process_partial_response,
+    )
+
+    kinds = EventType.KinesisDataStreams
+    processor = BatchProcessor(event_type=kinds, model=model)
+    context: Any = None
+
+    def act() -> int:
+        answer = process_partial_response(event, read, processor, context)
+        return RECORDS - len(answer["batchItemFailures"])
+
+    return act
+
+
+def _parser_model(model: Any) -> Any:
+    from aws_lambda_powertools.utilities.parser.models import (  # noqa: PLC0415 - of the peers
+        KinesisDataStreamRecord,
+        KinesisDataStreamRecordPayload,
+    )
+    from pydantic import Json, create_model  # noqa: PLC0415 - of the peers
+
+    create: Any = create_model
+    json_of: Any = Json
+    payload = create(
+        "Payload", __base__=KinesisDataStreamRecordPayload, data=(json_of[model], ...)
+    )
+    return create("Record", __base__=KinesisDataStreamRecord, kinesis=(payload, ...))
+
+
+class Drain:
+    """Both ports of the function, which read what they are given and keep nothing."""
+
+    rejected = 0
+
+    def put(self, first: Any, documents: Any = None) -> None:
+        """Take events, or rejects."""
+        if documents is None:
+            for batch in first:
+                len(batch.events)
+        else:
+            self.rejected += len(documents)
+
+
+def ours(event: dict[str, Any]) -> Act:
+    """Return what ``validate_records`` does with a batch, up to the doors of AWS."""
+    root = Path(__file__).parents[1]
+    sys.path.insert(0, str(root / "functions/validate_records"))
+    os.environ |= {
+        "POWERTOOLS_METRICS_NAMESPACE": "Bench",
+        "POWERTOOLS_SERVICE_NAME": "bench",
+        "POWERTOOLS_TRACE_DISABLED": "true",
+    }
+    handler = __import__("handler")
+    drain = Drain()
+
+    def act() -> int:
+        counts = handler.handle(handler.delivered(event), drain, drain)
+        return int(counts["AcceptedRecords"])
+
+    return act
+
+
+def paths(event: dict[str, Any]) -> dict[str, Act]:
+    """Return every path over one batch, by name."""
+    import msgspec  # noqa: PLC0415 - of the peers' environment
+    import orjson  # type: ignore[import-not-found]  # noqa: PLC0415
+    import pydantic  # noqa: PLC0415
+
+    model = _model()
+    decoder, adapter = msgspec.json.Decoder(_struct()), pydantic.TypeAdapter(model)
+    return {
+        "floor: base64 only": base64_only(event),
+        "floor: base64 + orjson, no checks": _one_by_one(
+            event, orjson.loads, orjson.JSONDecodeError
+        ),
+        RAW: _one_by_one(event, decoder.decode, msgspec.DecodeError),
+        "pydantic TypeAdapter": _one_by_one(
+            event, adapter.validate_json, pydantic.ValidationError
+        ),
+        "pydantic model_validate_json": _one_by_one(
+            event, model.model_validate_json, pydantic.ValidationError
+        ),
+        "Powertools BatchProcessor + msgspec": _powertools(
+            event, lambda record: decoder.decode(record.kinesis.data_as_bytes())
+        ),
+        "Powertools BatchProcessor + pydantic": _powertools(
+            event,
+            lambda record: model.model_validate_json(record.kinesis.data_as_bytes()),
+        ),
+        PARSER: _powertools(
+            event, lambda record: record.kinesis.data, _parser_model(model)
+        ),
+        OURS: ours(event),
+    }
+
+
+def _repeated(act: Act) -> Act:
+    def several() -> int:
+        return sum(act() for _ in range(REPEATS))
+
+    return several
+
+
+def main() -> None:
+    """Measure, print the tables and write ``out/bench/validation.json``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=RUNS, help="runs of each path")
+    chosen = parser.parse_args()
+    tables: dict[str, Any] = {}
+    for bad in BAD:
+        event = batch(bad)
+        sizes = [len(base64.b64decode(text)) for text in _texts(event)]
+        acts = paths(event)
+        taken = {name: act() for name, act in acts.items()}
+        seconds = medians_s(
+            {name: _repeated(act) for name, act in acts.items()}, chosen.runs
+        )
+        rates = {name: RECORDS * REPEATS / took / 1e3 for name, took in seconds.items()}
+        title = f"{bad:.0%} bad, {statistics.mean(sizes):.0f} B a record"
+        print_table(title, "thousand records/s", rates, [OURS])
+        print(f"accepted {taken}")
+        tables[f"{bad:.0%} bad"] = {
+            "record_bytes": statistics.mean(sizes),
+            "thousand_records_per_s": rates,
+            "ours_to_peer": {name: rates[OURS] / rate for name, rate in rates.items()},
+            "accepted": taken,
+        }
+    good, some = (table["thousand_records_per_s"][OURS] for table in tables.values())
+    print(f"\nours with 2 % bad to ours with none: {some / good:.2f}")
+    write_results("validation", tables)
+
+
+if __name__ == "__main__":
+    enter()
+    main()
