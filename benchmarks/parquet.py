@@ -60,9 +60,9 @@ def log(events: int) -> pa.Table:
 
 def writers(table: pa.Table) -> dict[str, Callable[[], bytes]]:
     """Return each way to make a file of `table`, by name."""
-    import polars as pl  # type: ignore[import-not-found]  # noqa: PLC0415 - a peer
+    import polars as pl  # noqa: PLC0415 - a peer
 
-    frame = pl.from_arrow(table)
+    frame = pl.DataFrame(pl.from_arrow(table))
 
     def with_pyarrow(**options: Any) -> bytes:
         buffer = BytesIO()

@@ -26,6 +26,7 @@ from retrodict.buckets import bucket_of
 from retrodict.contracts import Contract
 from retrodict.envelope import StampedEvent
 from retrodict.errors import EventFormatError
+from retrodict.payloads import payloads
 
 LAYOUT: Final = 2
 LAYOUT_KEY: Final = b"retrodict.segment"
@@ -170,7 +171,7 @@ class Segment:
 
     def __init__(self, event_type: str, source: Any) -> None:
         self._type = event_type
-        self._file = pq.ParquetFile(source)
+        self._file = pq.ParquetFile(source, read_dictionary=["key"])
         metadata = self._file.schema_arrow.metadata or {}
         self.layout = int(metadata.get(LAYOUT_KEY, b"1"))
         if self.layout > LAYOUT:
@@ -189,8 +190,23 @@ class Segment:
         found: list[StampedEvent] = []
         for group in self._groups(keys):
             table = self._only(self._file.read_row_group(group), keys, buckets)
-            found += _events(self._type, table, self.layout)
+            found += _events(self._type, table)
         return found
+
+    def table(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        buckets: Collection[int] | None = None,
+    ) -> pa.Table:
+        """Return the events as an Arrow table, keys as a dictionary.
+
+        Parameters
+        ----------
+        columns
+            Only these, as Parquet calls them, such as ``data.value``; all if None.
+        """
+        return self._only(self._file.read(columns=columns), None, buckets)
 
     def identities(
         self, ids: Collection[str] | None = None
@@ -238,30 +254,13 @@ def _where(table: pa.Table, column: str, values: Collection[str]) -> pa.Table:
     return table.filter(pc.is_in(table[column], value_set=wanted))
 
 
-def _events(event_type: str, table: pa.Table, layout: int) -> Iterator[StampedEvent]:
+def _events(event_type: str, table: pa.Table) -> Iterator[StampedEvent]:
     own = {
         name: table[name].to_pylist()
         for name, _ in (*ENVELOPE, *LINEAGE)
     }  # fmt: skip
     own["type"] = [event_type] * table.num_rows
     own["tags"] = [tuple(tags) for tags in own["tags"]]
-    own["data"] = [*(_texts(table["data"]) if layout == 1 else _payloads(table))]
+    own["data"] = [*payloads(table)]
     names = [field.name for field in fields(StampedEvent)]
     return map(StampedEvent, *(own[name] for name in names))
-
-
-def _texts(column: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
-    return map(json.loads, column.to_pylist())
-
-
-def _payloads(table: pa.Table) -> Iterator[dict[str, Any]]:
-    raw = table["raw_data"].to_pylist()
-    if "data" not in table.schema.names:
-        return map(json.loads, raw)
-    typed = table["data"].combine_chunks()
-    names = [field.name for field in typed.type]
-    children = [typed.field(name).to_pylist() for name in names]
-    return (
-        dict(zip(names, values, strict=True)) if text is None else json.loads(text)
-        for text, values in zip(raw, zip(*children, strict=True), strict=True)
-    )
