@@ -22,7 +22,10 @@ Layout, all integers LEB128 varints unless said otherwise::
 
 import struct
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from functools import partial
+from itertools import accumulate, groupby
+from math import gcd
+from operator import sub
 from typing import Final
 
 from retrodict.errors import StateFormatError
@@ -35,6 +38,9 @@ VERSION: Final = 3
 
 HEAD_BYTES: Final = 512
 """What a state without entries and panes takes at most."""
+
+_entry: Final = partial(tuple.__new__, Entry)
+"""An entry of its four parts, without a call of Python for each."""
 
 _UNITS_US: Final = (1, 1_000, 1_000_000)
 _BOUNDS: Final = struct.Struct("<4d")
@@ -61,6 +67,18 @@ def _varint(number: int, out: bytearray) -> None:
         out.append(number & 0x7F | _CONTINUE)
         number >>= 7
     out.append(number)
+
+
+def _varints(numbers: Sequence[int], out: bytearray) -> None:
+    if max(numbers, default=0) < _CONTINUE:
+        out += bytes(numbers)
+        return
+    append = out.append
+    for number in numbers:
+        while number >= _CONTINUE:
+            append(number & 0x7F | _CONTINUE)
+            number >>= 7  # noqa: PLW2901 - what is left of it
+        append(number)
 
 
 def _zigzag(number: int, out: bytearray) -> None:
@@ -117,23 +135,25 @@ def encode(
 
 def _encode_entries(entries: Sequence[Entry], width: int, out: bytearray) -> None:
     times, identities, checks, values = zip(*entries, strict=True)
-    steps = [after - before for before, after in pairwise(times)]
-    unit = 2
-    while any(step % _UNITS_US[unit] for step in steps):
-        unit -= 1
+    steps = list(map(sub, times[1:], times))
+    common = gcd(*steps)
+    unit = next(n for n in (2, 1, 0) if not common % _UNITS_US[n])
     _varint(unit, out)
     _zigzag(times[0], out)
-    for step in steps:
-        _varint(step // _UNITS_US[unit], out)
+    if unit:
+        unit_us = _UNITS_US[unit]
+        steps = [step // unit_us for step in steps]
+    _varints(steps, out)
     out += struct.pack(f"<{len(entries)}Q", *identities)
     out += struct.pack(f"<{len(entries)}H", *checks)
     for column in zip(*values, strict=True) if width else ():
-        present = [value for value in column if value is not None]
-        nulls = len(column) - len(present)
+        nulls = column.count(None)
         _varint(nulls, out)
+        present = column
         if nulls:
             bits = sum(1 << n for n, value in enumerate(column) if value is None)
             out += bits.to_bytes(-(-len(column) // 8), "little")
+            present = tuple(value for value in column if value is not None)
         out += struct.pack(f"<{len(present)}d", *present)
 
 
@@ -177,6 +197,28 @@ class _Reader:
             if byte < _CONTINUE:
                 return number
             shift += 7
+
+    def varints(self, count: int) -> list[int]:
+        """Read several: bytes, where each is one."""
+        blob, at = self.blob, self.at
+        several = blob[at : at + count]
+        if several.isascii() and len(several) == count:
+            self.at += count
+            return list(several)
+        found: list[int] = []
+        for _ in range(count):
+            byte = blob[at]
+            at += 1
+            number = byte & 0x7F
+            shift = 7
+            while byte >= _CONTINUE:
+                byte = blob[at]
+                at += 1
+                number |= (byte & 0x7F) << shift
+                shift += 7
+            found.append(number)
+        self.at = at
+        return found
 
     def zigzag(self) -> int:
         number = self.varint()
@@ -258,15 +300,16 @@ def _entries(reader: _Reader) -> list[Entry]:
     if unit >= len(_UNITS_US):
         raise IndexError
     unit_us, time_us = _UNITS_US[unit], reader.zigzag()
-    times = [time_us]
-    for _ in range(count - 1):
-        time_us += reader.varint() * unit_us
-        times.append(time_us)
+    steps = reader.varints(count - 1)
+    if unit:
+        steps = [step * unit_us for step in steps]
+    times = accumulate(steps, initial=time_us)
     identities = struct.unpack(f"<{count}Q", reader.take(8 * count))
     checks = struct.unpack(f"<{count}H", reader.take(2 * count))
     columns = [_column(reader, count) for _ in range(width)]
     values = zip(*columns, strict=True) if width else ((),) * count
-    return list(map(Entry, times, identities, checks, values))
+    rows = zip(times, identities, checks, values, strict=True)
+    return list(map(_entry, rows))
 
 
 def _column(reader: _Reader, count: int) -> list[float | None]:
