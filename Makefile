@@ -71,6 +71,7 @@ bench: setup ## what one machine carries, and what others reach beside it
 	python benchmarks/validation.py
 	python benchmarks/parquet.py
 	python benchmarks/features.py
+	python benchmarks/rebuild.py
 
 fuzz: setup ## throw INPUTS=1000000 inputs at the validator, judged by an oracle
 	python -m tests.fuzz --inputs $(INPUTS)

@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from io import BytesIO
 from typing import Any
 
+import pyarrow as pa
 from retrodict.buckets import bucket_of
 from retrodict.envelope import StampedEvent
 from retrodict.errors import (
@@ -12,7 +14,9 @@ from retrodict.errors import (
     StreamConflictError,
 )
 from retrodict.lifecycle import Decided, Recorded
-from retrodict.ports import KeyedBatch, OnlineItem
+from retrodict.pipeline import load_catalog
+from retrodict.ports import KeyedBatch, OnlineItem, Reading
+from retrodict_aws.segments import Segment, encode
 
 
 class FakeEventStream:
@@ -88,6 +92,22 @@ class FakeEventLog:
                     if (keys is None or event.key in keys)
                     and (buckets is None or bucket_of(event.key) in buckets)
                 )
+
+    def tables(
+        self,
+        event_type: str,
+        reading: Reading | None = None,
+        *,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
+    ) -> Iterator[pa.Table]:
+        event = load_catalog().contracts.get(event_type)
+        contract = None if event is None else event.contract()
+        for name, events in self.segments.items():
+            if name.startswith(f"type={event_type}/"):
+                raw = BytesIO(encode(events, contract))
+                segment = Segment(event_type, raw)
+                yield from segment.tables(reading, keys=keys, buckets=buckets)
 
 
 class FakeLifecycleStore:

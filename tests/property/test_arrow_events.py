@@ -88,6 +88,11 @@ def table_of(several: Sequence[Sequence[StampedEvent]]) -> pa.Table:
     return pa.concat_tables([empty, *parts])
 
 
+def untyped(events: list[StampedEvent]) -> pa.Table:
+    """Return events as a table that knows no contract."""
+    return Segment("arrow.pump", pa.BufferReader(encode(events, None))).table()
+
+
 def expected(definition: FeatureSet, known: Sequence[StampedEvent]) -> object:
     by_key: dict[str, list[StampedEvent]] = {}
     for event in known:
@@ -110,8 +115,8 @@ def told(columns: bulk.EventColumns) -> object:
     return columns.keys, [(str(array.dtype), array.tobytes()) for array in arrays]
 
 
-def found(definition: FeatureSet, table: pa.Table) -> object:
-    known = arrow_events.known_events(definition, table)
+def found(definition: FeatureSet, tables: pa.Table | list[pa.Table]) -> object:
+    known = arrow_events.known_events(definition, tables)
     return (
         told(known.columns),
         known.position.to_pylist(),
@@ -135,6 +140,8 @@ def test_a_table_gives_the_columns_of_its_events(
 
     assert found(WATCHED, table) == expected(WATCHED, known)
     assert found(WATCHED, table.slice(cut)) == expected(WATCHED, known[cut:])
+    several = [table_of([known[:cut]]), untyped(known[cut:])]
+    assert found(WATCHED, several) == expected(WATCHED, known)
 
 
 @settings(deadline=None, max_examples=30)
@@ -195,6 +202,10 @@ def test_an_event_that_cannot_be_lifted_is_told() -> None:
         arrow_events.known_events(WATCHED, table_of([[event]]))
 
     assert place(1) in str(caught.value)
+
+
+def test_no_table_is_no_event() -> None:
+    assert found(WATCHED, []) == expected(WATCHED, [])
 
 
 def test_identities_are_those_of_one_event() -> None:

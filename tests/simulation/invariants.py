@@ -11,12 +11,12 @@ from retrodict.online import item_of
 from retrodict.pipeline import definitions_of
 from retrodict.ports import KeyedBatch, OnlineItem
 from retrodict.rejection import NOT_FOLDED
+from retrodict.replaying import digest_of, replay
 from retrodict.state import Folded, KeyState, Outcome, order_of_knowing
 from retrodict.windows import check_of, identity_of
 from retrodict_aws.dynamodb_online_store import _from_attributes
 from retrodict_aws.kinesis_event_stream import encode
 
-from cli.rebuild import digest_of, replay
 from tests.simulation.faults import Fault
 from tests.simulation.kinesis import Record
 from tests.simulation.mapping import payload

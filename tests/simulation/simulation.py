@@ -9,12 +9,12 @@ from random import Random
 from typing import Final
 
 from retrodict.pipeline import folded_types, load_pipelines
+from retrodict.replaying import replay
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.kinesis_event_stream import KinesisEventStream, KinesisIngestStream
 from retrodict_aws.s3_event_log import S3EventLog
 from retrodict_aws.s3_quarantine import S3Quarantine
 
-from cli.rebuild import replay
 from tests.simulation.faults import Fault, rates_of
 from tests.simulation.kinesis import KinesisClient, Record, Stream
 from tests.simulation.mapping import EventSourceMapping, Settings, payload

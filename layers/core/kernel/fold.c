@@ -70,6 +70,7 @@ typedef struct {
     uint8_t *served;           /* (events,), 1 where features are served */
     double *row;               /* (leaves, events), NaN for null */
     double *asked_row;         /* (leaves, asked), NaN for null */
+    double *last_row;          /* (leaves, keys) of the newest event; null for none */
     int64_t events, asked;
     int32_t *order;            /* (events,), applied events of a key by time */
     int64_t *applied;          /* (keys,), how many of them */
@@ -891,6 +892,10 @@ static int fold_key(Key *k, int64_t key, Known *known, int has_slots) {
             judge_all(k, key, known, 1, &is_in_order);
         }
     }
+    if (f->last_row)
+        for (int64_t l = 0; l < f->leaves; l++)
+            f->last_row[l * f->keys + key] = k->n
+                ? direct(k, &f->leaf[l], k->time[k->n - 1], k->n) : NAN;
     f->applied[key] = k->n;
     f->held_from[key] = known->held;
     memcpy(f->order + f->key_start[key], k->order, 4 * (size_t)k->n);

@@ -27,6 +27,7 @@ from retrodict.contracts import Contract
 from retrodict.envelope import StampedEvent
 from retrodict.errors import EventFormatError
 from retrodict.payloads import payloads
+from retrodict.ports import Reading
 
 LAYOUT: Final = 2
 LAYOUT_KEY: Final = b"retrodict.segment"
@@ -193,20 +194,51 @@ class Segment:
             found += _events(self._type, table)
         return found
 
-    def table(
+    def tables(
         self,
-        columns: Sequence[str] | None = None,
+        reading: Reading | None = None,
         *,
+        keys: Collection[str] | None = None,
         buckets: Collection[int] | None = None,
-    ) -> pa.Table:
-        """Return the events as an Arrow table, keys as a dictionary.
+    ) -> Iterator[pa.Table]:
+        """Yield the events of each row group as an Arrow table, keys as a dictionary.
 
         Parameters
         ----------
-        columns
-            Only these, as Parquet calls them, such as ``data.value``; all if None.
+        reading
+            Only these columns; all if None.
         """
-        return self._only(self._file.read(columns=columns), None, buckets)
+        columns = None if reading is None else self._columns(reading)
+        for group in self._groups(keys):
+            table = self._file.read_row_group(group, columns=columns)
+            yield self._only(table, keys, buckets)
+
+    def table(self) -> pa.Table:
+        """Return all events as one Arrow table."""
+        return self._file.read()
+
+    def _columns(self, reading: Reading) -> list[str]:
+        """Return what a reading needs, as Parquet calls it."""
+        schema = self._file.schema_arrow
+        is_typed = "data" in schema.names and pa.types.is_struct(
+            schema.field("data").type
+        )
+        if is_typed and reading.fields and self._is_of(reading.version):
+            payload = [f"data.{name}" for name in reading.fields]
+        else:
+            payload = ["data"]
+        return [*reading.envelope, *payload, "raw_data"]
+
+    def _is_of(self, version: int) -> bool:
+        """Return whether all events are of a schema version, as far as is told."""
+        place = self._file.schema_arrow.names.index("schema_version")
+        for group in range(self._file.num_row_groups):
+            told = self._file.metadata.row_group(group).column(place).statistics
+            if not told or not told.has_min_max:
+                return False
+            if (told.min, told.max) != (version, version):
+                return False
+        return True
 
     def identities(
         self, ids: Collection[str] | None = None

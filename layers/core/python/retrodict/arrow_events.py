@@ -8,7 +8,7 @@ one and lifted, as `retrodict.upcasting` does. Either way the columns are those 
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from retrodict.errors import EventFormatError
 from retrodict.features import FeatureSet
 from retrodict.leaves import Category, Column
 from retrodict.payloads import payloads
+from retrodict.ports import Reading
 from retrodict.upcasting import newest
 from retrodict.windows import check_of, identity_of
 
@@ -57,6 +58,14 @@ class KnownEvents:
     observed_at_us: NDArray[np.int64]
 
 
+def reading_of(definitions: Iterable[FeatureSet]) -> Reading:
+    """Return what is to be read of a segment for some definitions of one event type."""
+    several = [*definitions]
+    fields = {name for definition in several for name in fields_of(definition)}
+    version = several[0].event.contract().version
+    return Reading(ENVELOPE, tuple(sorted(fields)), version)
+
+
 def fields_of(definition: FeatureSet) -> tuple[str, ...]:
     """Return the fields of an event's payload that a definition reads.
 
@@ -70,17 +79,20 @@ def fields_of(definition: FeatureSet) -> tuple[str, ...]:
     return tuple(sorted({field.name for field in fields}))
 
 
-def known_events(definition: FeatureSet, table: pa.Table) -> KnownEvents:
-    """Return the columns of a table of events of the definition's type.
+def known_events(
+    definition: FeatureSet, tables: pa.Table | Iterable[pa.Table]
+) -> KnownEvents:
+    """Return the columns of tables of events of the definition's type.
 
     Keys come in their order as texts. A table that is in order of (key, position), as
-    compacted segments are, is not sorted again.
+    compacted segments are, is neither sorted nor copied.
 
     Parameters
     ----------
-    table
-        Columns of `ENVELOPE`, with ``data`` or ``raw_data`` or both, in any order and
-        with repeats, shape (n,).
+    tables
+        One, or several of any layouts, each read before the next is asked for: columns
+        of `ENVELOPE`, with ``data`` or ``raw_data`` or both, in any order and with
+        repeats, shape (n,).
 
     Raises
     ------
@@ -89,33 +101,57 @@ def known_events(definition: FeatureSet, table: pa.Table) -> KnownEvents:
     UpcastError
         An event cannot be read as the newest version.
     """
-    _check(table)
-    key, names = _keys(table["key"])
-    position = pc.cast(table["position"], pa.large_string()).combine_chunks()
+    several = [tables] if isinstance(tables, pa.Table) else tables
+    parts = [_Part(definition, table) for table in several]
+    key, names = _keys([chunk for part in parts for chunk in part.keys])
+    position = _joined([chunk for part in parts for chunk in part.positions])
     rows, mark = _order(key, len(names), position)
     kept = None if rows is None else rows[mark != _REPEATS]
     mark = mark[mark != _REPEATS]
     starts = np.flatnonzero(mark == _BEGINS)
     own_keys = key[starts] if kept is None else key[kept[starts]]
-    identity, check = _identities(table)
 
-    def ordered(column: NDArray[Any]) -> NDArray[Any]:
+    def ordered(arrays: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+        held = [*arrays]
+        column = (
+            held[0] if len(held) == 1 else np.concatenate([*held, np.empty(0, dtype)])
+        )
         return column if kept is None else column[kept]
 
     columns = EventColumns(
         keys=tuple(names[place] for place in own_keys.tolist()),
         key_start=np.append(starts, len(mark)).astype(np.int64),
-        time_us=ordered(_numbers(table, "time_us")),
-        identity=ordered(identity),
-        check=ordered(check),
-        late=ordered(table["late"].to_numpy()),
-        values=tuple(ordered(column) for column in _values(definition, table)),
+        time_us=ordered((part.time_us for part in parts), np.int64),
+        identity=ordered((part.identity for part in parts), np.uint64),
+        check=ordered((part.check for part in parts), np.uint16),
+        late=ordered((part.late for part in parts), np.bool_),
+        values=tuple(
+            ordered((part.values[n] for part in parts), np.float64)
+            for n in range(len(definition.columns))
+        ),
     )
     return KnownEvents(
         columns,
         position if kept is None else position.take(pa.array(kept)),
-        ordered(_numbers(table, "observed_at_us")),
+        ordered((part.observed_at_us for part in parts), np.int64),
     )
+
+
+class _Part:
+    """What is kept of one table; its texts go with it."""
+
+    def __init__(self, definition: FeatureSet, table: pa.Table) -> None:
+        _check(table)
+        keys = table["key"]
+        if not pa.types.is_dictionary(keys.type):
+            keys = keys.dictionary_encode()
+        self.keys = keys.chunks
+        self.positions = pc.cast(table["position"], pa.large_string()).chunks
+        self.time_us = _numbers(table, "time_us")
+        self.observed_at_us = _numbers(table, "observed_at_us")
+        self.late: NDArray[np.bool_] = table["late"].to_numpy()
+        self.identity, self.check = _identities(table)
+        self.values = _values(definition, table)
 
 
 def _check(table: pa.Table) -> None:
@@ -133,18 +169,25 @@ def _check(table: pa.Table) -> None:
             )
 
 
-def _keys(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
+def _keys(chunks: list[pa.DictionaryArray]) -> tuple[NDArray[np.int32], list[str]]:
     """Return the place of each key among all of them in order, and those."""
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    whole = column.unify_dictionaries().combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):  # without chunks there is nothing to join
-        whole = pa.array([], column.type)
-    names = whole.dictionary.to_pylist()
+    kind = pa.dictionary(pa.int32(), pa.string())
+    chunks = [chunk.cast(kind) for chunk in chunks]
+    whole = pa.chunked_array(chunks, kind).unify_dictionaries()
+    names = whole.chunk(0).dictionary.to_pylist() if chunks else []
     order = sorted(range(len(names)), key=names.__getitem__)
     place = np.empty(len(names), np.int32)
     place[order] = np.arange(len(names), dtype=np.int32)
-    return place[whole.indices.to_numpy()], [names[n] for n in order]
+    codes = [chunk.indices.to_numpy() for chunk in whole.chunks]
+    return place[np.concatenate([*codes, np.empty(0, np.int32)])], [
+        names[n] for n in order
+    ]
+
+
+def _joined(chunks: list[pa.LargeStringArray]) -> pa.LargeStringArray:
+    if len(chunks) == 1:
+        return chunks[0]
+    return pa.concat_arrays([*chunks, pa.array([], pa.large_string())])
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray[np.int64]:

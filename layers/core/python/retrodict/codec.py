@@ -42,7 +42,9 @@ HEAD_BYTES: Final = 512
 _entry: Final = partial(tuple.__new__, Entry)
 """An entry of its four parts, without a call of Python for each."""
 
-_UNITS_US: Final = (1, 1_000, 1_000_000)
+UNITS_US: Final = (1, 1_000, 1_000_000)
+"""The units that steps between times may be told in."""
+
 _BOUNDS: Final = struct.Struct("<4d")
 _DIGEST_BYTES: Final = 32
 _CONTINUE: Final = 0x80
@@ -119,6 +121,25 @@ def encode(
     >>> decode(blob, "00" * 32)[1]
     [Entry(time_us=5, identity=1, check=2, values=(2.5,))]
     """
+    body = _encode_entries(entries, width) if entries else b""
+    return assemble(definition, position, width, len(entries), body, panes)
+
+
+def assemble(  # noqa: PLR0913, PLR0917 - one argument a part of the layout
+    definition: str,
+    position: str,
+    width: int,
+    count: int,
+    entries: bytes,
+    panes: Sequence[Pane],
+) -> bytes:
+    """Return the canonical bytes of a state whose entries are encoded already.
+
+    Parameters
+    ----------
+    count, entries
+        How many entries there are, and their bytes; see the layout.
+    """
     out = bytearray(MAGIC)
     out.append(VERSION)
     out += bytes.fromhex(definition)
@@ -126,35 +147,52 @@ def encode(
     _varint(len(raw), out)
     out += raw
     _varint(width, out)
-    _varint(len(entries), out)
-    if entries:
-        _encode_entries(entries, width, out)
+    _varint(count, out)
+    out += entries
     _encode_panes(panes, out)
     return bytes(out)
 
 
-def _encode_entries(entries: Sequence[Entry], width: int, out: bytearray) -> None:
+def unit_of(common_us: int) -> int:
+    """Return the greatest unit that divides the common divisor of all steps."""
+    return next(n for n in (2, 1, 0) if not common_us % UNITS_US[n])
+
+
+def begin_times(unit: int, first_us: int) -> bytes:
+    """Return what comes before the steps between times."""
+    out = bytearray()
+    _varint(unit, out)
+    _zigzag(first_us, out)
+    return bytes(out)
+
+
+def column_bytes(nulls: int, bits: bytes, present: bytes) -> bytes:
+    """Return a column of its number of nulls, one bit an entry, and its doubles."""
+    out = bytearray()
+    _varint(nulls, out)
+    return bytes(out) + bits + present if nulls else bytes(out) + present
+
+
+def _encode_entries(entries: Sequence[Entry], width: int) -> bytes:
     times, identities, checks, values = zip(*entries, strict=True)
     steps = list(map(sub, times[1:], times))
-    common = gcd(*steps)
-    unit = next(n for n in (2, 1, 0) if not common % _UNITS_US[n])
-    _varint(unit, out)
-    _zigzag(times[0], out)
+    unit = unit_of(gcd(*steps))
+    out = bytearray(begin_times(unit, times[0]))
     if unit:
-        unit_us = _UNITS_US[unit]
+        unit_us = UNITS_US[unit]
         steps = [step // unit_us for step in steps]
     _varints(steps, out)
     out += struct.pack(f"<{len(entries)}Q", *identities)
     out += struct.pack(f"<{len(entries)}H", *checks)
     for column in zip(*values, strict=True) if width else ():
         nulls = column.count(None)
-        _varint(nulls, out)
-        present = column
+        bits, present = b"", column
         if nulls:
-            bits = sum(1 << n for n, value in enumerate(column) if value is None)
-            out += bits.to_bytes(-(-len(column) // 8), "little")
+            number = sum(1 << n for n, value in enumerate(column) if value is None)
+            bits = number.to_bytes(-(-len(column) // 8), "little")
             present = tuple(value for value in column if value is not None)
-        out += struct.pack(f"<{len(present)}d", *present)
+        out += column_bytes(nulls, bits, struct.pack(f"<{len(present)}d", *present))
+    return bytes(out)
 
 
 def _encode_panes(panes: Sequence[Pane], out: bytearray) -> None:
@@ -297,9 +335,9 @@ def _entries(reader: _Reader) -> list[Entry]:
     if not count:
         return []
     unit = reader.varint()
-    if unit >= len(_UNITS_US):
+    if unit >= len(UNITS_US):
         raise IndexError
-    unit_us, time_us = _UNITS_US[unit], reader.zigzag()
+    unit_us, time_us = UNITS_US[unit], reader.zigzag()
     steps = reader.varints(count - 1)
     if unit:
         steps = [step * unit_us for step in steps]

@@ -106,7 +106,7 @@ class FoldStruct(ctypes.Structure):
         ("wanted", c_void_p), ("asked_start", c_void_p), ("asked_us", c_void_p),
         ("asked_known", c_void_p),
         ("outcome", c_void_p), ("served", c_void_p), ("row", c_void_p),
-        ("asked_row", c_void_p),
+        ("asked_row", c_void_p), ("last_row", c_void_p),
         ("events", c_int64), ("asked", c_int64),
         ("order", c_void_p), ("applied", c_void_p), ("held_from", c_void_p),
         ("is_beyond", c_void_p),
