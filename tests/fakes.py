@@ -69,6 +69,7 @@ class FakeEventLog:
 
     def __init__(self) -> None:
         self.segments: dict[str, list[StampedEvent]] = {}
+        self.event_bytes = 50
 
     def append(self, name: str, events: Sequence[StampedEvent]) -> None:
         if self.segments.setdefault(name, list(events)) != list(events):
@@ -108,6 +109,10 @@ class FakeEventLog:
                 raw = BytesIO(encode(events, contract))
                 segment = Segment(event_type, raw)
                 yield from segment.tables(reading, keys=keys, buckets=buckets)
+
+    def size_bytes(self, event_type: str) -> int:
+        held = (v for n, v in self.segments.items() if f"type={event_type}/" in n)
+        return self.event_bytes * sum(map(len, held))
 
 
 class FakeLifecycleStore:

@@ -19,7 +19,14 @@ from retrodict.ports import Identity, LogPartition, Reading, SegmentFile
 from retrodict.stamps import from_datetime
 
 from retrodict_aws.clients import AWS_ERRORS, error_code
-from retrodict_aws.segments import LAYOUT, Segment, encode, json_of, schema_of
+from retrodict_aws.segments import (
+    LAYOUT,
+    Segment,
+    buckets_of,
+    encode,
+    json_of,
+    schema_of,
+)
 
 T = TypeVar("T")
 
@@ -195,7 +202,7 @@ class S3EventLog:
                 yield from self._partition(
                     f"type={event_type}/arrived={arrived}/",
                     segments,
-                    _buckets(keys, buckets),
+                    buckets_of(keys, buckets),
                     lambda one: self._segment(one, keys, buckets),
                 )
 
@@ -218,9 +225,13 @@ class S3EventLog:
             yield from self._partition(
                 f"type={event_type}/arrived={arrived}/",
                 [*found],
-                _buckets(keys, buckets),
+                buckets_of(keys, buckets),
                 lambda one: self._open(one).tables(reading, keys=keys, buckets=buckets),
             )
+
+    def size_bytes(self, event_type: str) -> int:
+        """Return how many bytes of segments hold events of a type."""
+        return sum(one.size_bytes for one in self._list(f"type={event_type}/"))
 
     def _partitions(
         self, types: Collection[str] | None, since: str
@@ -370,15 +381,6 @@ class S3EventLog:
                 f"log {self._bucket_name!r} refused to delete {file.name!r}: "
                 f"{error_code(error)}"
             ) from error
-
-
-def _buckets(
-    keys: Collection[str] | None, buckets: Collection[int] | None
-) -> Collection[int] | None:
-    if keys is None:
-        return buckets
-    own = {bucket_of(key) for key in keys}
-    return own if buckets is None else own & {*buckets}
 
 
 def _is_elsewhere(one: SegmentFile, wanted: Collection[int] | None) -> bool:

@@ -279,6 +279,16 @@ class Segment:
         return table
 
 
+def buckets_of(
+    keys: Collection[str] | None, buckets: Collection[int] | None
+) -> Collection[int] | None:
+    """Return the parts that a reading of some keys and parts concerns; None for all."""
+    if keys is None:
+        return buckets
+    own = {bucket_of(key) for key in keys}
+    return own if buckets is None else own & {*buckets}
+
+
 def _where(table: pa.Table, column: str, values: Collection[str]) -> pa.Table:
     import pyarrow.compute as pc  # noqa: PLC0415 - 40 ms that an append does without
 

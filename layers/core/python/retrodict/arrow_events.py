@@ -8,7 +8,7 @@ one and lifted, as `retrodict.upcasting` does. Either way the columns are those 
 """
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,6 +57,28 @@ class KnownEvents:
     position: pa.LargeStringArray
     observed_at_us: NDArray[np.int64]
 
+    def only(self, keys: Container[str]) -> "KnownEvents":
+        """Return the events of some keys."""
+        own = self.columns
+        places = [place for place, key in enumerate(own.keys) if key in keys]
+        if len(places) == len(own.keys):
+            return self
+        starts, ends = own.key_start[places], own.key_start[1:][places]
+        spans = map(np.arange, starts.tolist(), ends.tolist())
+        rows = np.concatenate([*spans, np.empty(0, np.int64)]).astype(np.int64)
+        columns = EventColumns(
+            tuple(own.keys[place] for place in places),
+            np.append(0, np.cumsum(ends - starts)).astype(np.int64),
+            own.time_us[rows],
+            own.identity[rows],
+            own.check[rows],
+            own.late[rows],
+            tuple(values[rows] for values in own.values),
+        )
+        return KnownEvents(
+            columns, self.position.take(pa.array(rows)), self.observed_at_us[rows]
+        )
+
 
 def reading_of(definitions: Iterable[FeatureSet]) -> Reading:
     """Return what is to be read of a segment for some definitions of one event type."""
@@ -101,8 +123,18 @@ def known_events(
     UpcastError
         An event cannot be read as the newest version.
     """
+    return known_by([definition], tables)[0]
+
+
+def known_by(
+    definitions: Sequence[FeatureSet], tables: pa.Table | Iterable[pa.Table]
+) -> list[KnownEvents]:
+    """Return what `known_events` returns for each of several definitions of one type.
+
+    The tables are read once.
+    """
     several = [tables] if isinstance(tables, pa.Table) else tables
-    parts = [_Part(definition, table) for table in several]
+    parts = [_Part(definitions, table) for table in several if table.num_rows]
     key, names = _keys([chunk for part in parts for chunk in part.keys])
     position = _joined([chunk for part in parts for chunk in part.positions])
     rows, mark = _order(key, len(names), position)
@@ -118,29 +150,32 @@ def known_events(
         )
         return column if kept is None else column[kept]
 
-    columns = EventColumns(
-        keys=tuple(names[place] for place in own_keys.tolist()),
-        key_start=np.append(starts, len(mark)).astype(np.int64),
-        time_us=ordered((part.time_us for part in parts), np.int64),
-        identity=ordered((part.identity for part in parts), np.uint64),
-        check=ordered((part.check for part in parts), np.uint16),
-        late=ordered((part.late for part in parts), np.bool_),
-        values=tuple(
-            ordered((part.values[n] for part in parts), np.float64)
-            for n in range(len(definition.columns))
-        ),
+    keys = tuple(names[place] for place in own_keys.tolist())
+    key_start = np.append(starts, len(mark)).astype(np.int64)
+    stamps = (
+        ordered((part.time_us for part in parts), np.int64),
+        ordered((part.identity for part in parts), np.uint64),
+        ordered((part.check for part in parts), np.uint16),
+        ordered((part.late for part in parts), np.bool_),
     )
-    return KnownEvents(
-        columns,
-        position if kept is None else position.take(pa.array(kept)),
-        ordered((part.observed_at_us for part in parts), np.int64),
-    )
+    if kept is not None:
+        position = position.take(pa.array(kept))
+    observed_at_us = ordered((part.observed_at_us for part in parts), np.int64)
+    found = []
+    for n, definition in enumerate(definitions):
+        values = tuple(
+            ordered((part.values[n][column] for part in parts), np.float64)
+            for column in range(len(definition.columns))
+        )
+        columns = EventColumns(keys, key_start, *stamps, values)
+        found.append(KnownEvents(columns, position, observed_at_us))
+    return found
 
 
 class _Part:
     """What is kept of one table; its texts go with it."""
 
-    def __init__(self, definition: FeatureSet, table: pa.Table) -> None:
+    def __init__(self, definitions: Sequence[FeatureSet], table: pa.Table) -> None:
         _check(table)
         keys = table["key"]
         if not pa.types.is_dictionary(keys.type):
@@ -151,7 +186,7 @@ class _Part:
         self.observed_at_us = _numbers(table, "observed_at_us")
         self.late: NDArray[np.bool_] = table["late"].to_numpy()
         self.identity, self.check = _identities(table)
-        self.values = _values(definition, table)
+        self.values = [_values(definition, table) for definition in definitions]
 
 
 def _check(table: pa.Table) -> None:

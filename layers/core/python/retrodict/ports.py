@@ -187,8 +187,8 @@ class Reading:
 
 
 @runtime_checkable
-class ColumnLog(EventLog, Protocol):
-    """A log that can give its events as Arrow tables too."""
+class ColumnLog(Protocol):
+    """A log that can give its events as Arrow tables."""
 
     def tables(
         self,
@@ -198,7 +198,7 @@ class ColumnLog(EventLog, Protocol):
         keys: Collection[str] | None = None,
         buckets: Collection[int] | None = None,
     ) -> Iterator[Any]:
-        """Yield what `read` would, of one type, a segment or less at a time.
+        """Yield what `EventLog.read` would, of one type, a segment or less at a time.
 
         Parameters
         ----------
@@ -210,6 +210,9 @@ class ColumnLog(EventLog, Protocol):
         pyarrow.Table
             As `retrodict.arrow_events.known_events` takes them.
         """
+
+    def size_bytes(self, event_type: str) -> int:
+        """Return how many bytes of segments hold events of a type."""
 
 
 Identity = tuple[str, str, str, str, str]

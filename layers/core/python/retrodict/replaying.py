@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from retrodict.arrow_events import known_events, reading_of
+from retrodict.arrow_events import known_by, reading_of
 from retrodict.buckets import BUCKETS, bucket_of
 from retrodict.bulk_states import items_of
 from retrodict.envelope import StampedEvent
@@ -52,7 +52,7 @@ def replay(
 
 
 def replay_log(
-    log: EventLog, *, buckets: Collection[int] | None = None
+    log: EventLog | ColumnLog, *, buckets: Collection[int] | None = None
 ) -> tuple[dict[str, OnlineItem], Counter[str]]:
     """Return what `replay` returns for all of a log, or for some parts of the keys.
 
@@ -63,18 +63,17 @@ def replay_log(
     by_type: dict[str, list[tuple[Pipeline, FeatureSet]]] = {}
     for pipeline in load_pipelines().values():
         for definition in pipeline.features:
-            known = by_type.setdefault(definition.event.contract().type, [])
-            known.append((pipeline, definition))
+            several = by_type.setdefault(definition.event.contract().type, [])
+            several.append((pipeline, definition))
     items: dict[str, OnlineItem] = {}
     outcomes: Counter[str] = Counter()
     for event_type, several in by_type.items():
         reading = reading_of(definition for _, definition in several)
-        tables = [*log.tables(event_type, reading, buckets=buckets)]
-        for pipeline, definition in several:
+        tables = log.tables(event_type, reading, buckets=buckets)
+        known = known_by([definition for _, definition in several], tables)
+        for (pipeline, definition), own in zip(several, known, strict=True):
             found, counted = items_of(
-                definition,
-                known_events(definition, tables),
-                partial(pipeline.entity, definition),
+                definition, own, partial(pipeline.entity, definition)
             )
             items |= {item.entity: item for item in found}
             outcomes += counted
