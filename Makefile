@@ -15,7 +15,7 @@ help: ## this list
 
 setup: .venv/.installed ## a virtual environment with everything, locked and hashed
 
-.venv/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml layers/core/kernel/fold.c infra/build_kernel.py
+.venv/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml $(wildcard layers/core/kernel/*.c) infra/build_kernel.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with make PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv .venv
 	@command -v uv >/dev/null || pip install -q --require-hashes -r requirements-bootstrap.lock
@@ -71,6 +71,8 @@ bench: setup ## what one machine carries, and what others reach beside it
 	python benchmarks/validation.py
 	python benchmarks/parquet.py
 	python -m benchmarks.online_store
+	python benchmarks/features.py
+	python benchmarks/rebuild.py
 
 fuzz: setup ## throw INPUTS=1000000 inputs at the validator, judged by an oracle
 	python -m tests.fuzz --inputs $(INPUTS)

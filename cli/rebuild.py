@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 from retrodict.errors import StateConflictError
-from retrodict.replaying import compare, digest_of, replay
+from retrodict.replaying import compare, digest_of, replay_log
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.s3_event_log import S3EventLog
 
@@ -79,7 +79,7 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
     store = DynamoDBOnlineStore(
         target.client("dynamodb"), target.outputs["OnlineStoreTableName"]
     )
-    replayed, outcomes = replay(log.read())
+    replayed, outcomes = replay_log(log)
     found = compare(replayed, store.scan())
     written = 0
     for item in found.repairs() if write else ():

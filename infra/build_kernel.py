@@ -1,6 +1,6 @@
 """Compile the fold over columns, for this machine and for Lambda, without Docker.
 
-``python -m infra.build_kernel`` compiles ``layers/core/kernel/fold.c`` with the C
+``python -m infra.build_kernel`` compiles ``layers/core/kernel/*.c`` with the C
 compiler of the locked `ziglang` wheel, which needs nothing else of the machine and
 makes the same bytes everywhere. ``--lambda`` adds the library that Lambda on arm64
 loads. What is up to date is left alone.
@@ -18,7 +18,9 @@ from pathlib import Path
 
 from retrodict.kernel import FOLDER, library_path
 
-SOURCE = Path(__file__).resolve().parent.parent / "layers/core/kernel/fold.c"
+SOURCES = sorted(
+    (Path(__file__).resolve().parents[1] / "layers/core/kernel").glob("*.c")
+)
 LAMBDA = FOLDER / "fold-linux-aarch64.so"
 FLAGS = (
     "-std=c11", "-O3", "-g0", "-fPIC", "-shared", "-fno-math-errno",
@@ -49,7 +51,7 @@ def target_of(system: str, machine: str) -> str:
 
 def recipe(target: str) -> str:
     """Return the digest of what decides a library's bytes."""
-    parts = (SOURCE.read_text(), target, version("ziglang"), *FLAGS)
+    parts = (*(s.read_text() for s in SOURCES), target, version("ziglang"), *FLAGS)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -70,7 +72,7 @@ def build(path: Path, target: str) -> bool:
         finished = Path(cache) / path.name
         command = [
             sys.executable, "-m", "ziglang", "cc", "-target", target, *FLAGS,
-            "-s", "-o", str(finished), str(SOURCE),
+            "-s", "-o", str(finished), *map(str, SOURCES),
         ]  # fmt: skip
         places = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
         answer = subprocess.run(  # noqa: S603 - the locked compiler, our own source

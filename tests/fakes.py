@@ -3,8 +3,10 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from io import BytesIO
 from typing import Any
 
+import pyarrow as pa
 from retrodict.buckets import bucket_of
 from retrodict.envelope import StampedEvent
 from retrodict.errors import (
@@ -13,7 +15,9 @@ from retrodict.errors import (
     StreamConflictError,
 )
 from retrodict.lifecycle import Decided, Recorded
-from retrodict.ports import KeyedBatch, OnlineItem
+from retrodict.pipeline import load_catalog
+from retrodict.ports import KeyedBatch, OnlineItem, Reading
+from retrodict_aws.segments import Segment, encode
 
 
 class FakeEventStream:
@@ -71,6 +75,7 @@ class FakeEventLog:
 
     def __init__(self) -> None:
         self.segments: dict[str, list[StampedEvent]] = {}
+        self.event_bytes = 50
 
     def append(self, name: str, events: Sequence[StampedEvent]) -> None:
         if self.segments.setdefault(name, list(events)) != list(events):
@@ -94,6 +99,26 @@ class FakeEventLog:
                     if (keys is None or event.key in keys)
                     and (buckets is None or bucket_of(event.key) in buckets)
                 )
+
+    def tables(
+        self,
+        event_type: str,
+        reading: Reading | None = None,
+        *,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
+    ) -> Iterator[pa.Table]:
+        event = load_catalog().contracts.get(event_type)
+        contract = None if event is None else event.contract()
+        for name, events in self.segments.items():
+            if name.startswith(f"type={event_type}/"):
+                raw = BytesIO(encode(events, contract))
+                segment = Segment(event_type, raw)
+                yield from segment.tables(reading, keys=keys, buckets=buckets)
+
+    def size_bytes(self, event_type: str) -> int:
+        held = (v for n, v in self.segments.items() if f"type={event_type}/" in n)
+        return self.event_bytes * sum(map(len, held))
 
 
 class FakeLifecycleStore:

@@ -8,8 +8,13 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from pipelines.sensor_anomaly.features import Sensor
+from retrodict.arrow_events import known_events, reading_of
+from retrodict.buckets import bucket_of
 from retrodict.errors import PermanentError, StateConflictError
+from retrodict.features import feature_set
 from retrodict.ports import (
+    ColumnLog,
     EventLog,
     EventStream,
     KeyedBatch,
@@ -32,6 +37,7 @@ from tests.fakes import (
 
 REGION = "eu-west-1"
 ITEM = OnlineItem("p.S#s-1", 1, "ab" * 32, "0-1", 7, '{"mean":0.1}', b"\x00state\xff")
+DEFINITION = feature_set(Sensor)
 backends = pytest.mark.parametrize("backend", ["fake", "aws"])
 
 
@@ -128,6 +134,33 @@ def test_the_first_write_of_a_key_is_version_one(backend: str) -> None:
 
     with pytest.raises(StateConflictError):
         store.put(replace(ITEM, version=2))
+
+
+@backends
+@pytest.mark.parametrize("is_narrow", [False, True])
+def test_a_log_gives_its_events_as_columns(backend: str, *, is_narrow: bool) -> None:
+    log = event_log(backend)
+    events = [
+        reading(0.1 * n, number=n, key=f"s-{n % 5}", data={"site": None})
+        for n in range(1, 40)
+    ]
+    for start in range(0, 40, 15):
+        name = f"type=sensor.reading/arrived=2026-01-05/segment-{start}"
+        log.append(name, events[start : start + 20])  # cuts overlap
+    wanted = reading_of([DEFINITION]) if is_narrow else None
+    parts = [bucket_of("s-1"), bucket_of("s-3")]
+
+    assert isinstance(log, ColumnLog)
+    whole = known_events(DEFINITION, log.tables("sensor.reading", wanted))
+    some = known_events(DEFINITION, log.tables("sensor.reading", wanted, buckets=parts))
+
+    columns = whole.columns
+    assert columns.keys == ("s-0", "s-1", "s-2", "s-3", "s-4")
+    ordered = sorted(events, key=lambda event: (event.key, event.position))
+    assert whole.position.to_pylist() == [event.position for event in ordered]
+    assert columns.values[0].tolist() == [event.data["value"] for event in ordered]
+    assert {bucket_of(key) for key in some.columns.keys} == {*parts}
+    assert list(log.tables("another.type", wanted)) == []
 
 
 @backends

@@ -60,7 +60,7 @@ LEVEL: Any = Pump.level
 
 @features(Pump, lateness="2m", max_rate="1/s")
 class Compiled:
-    """Every word that the compiled fold knows, over every kind of window."""
+    """Every word that the compiled fold knows, over every window but slots."""
 
     newest = Pump.value
     level = Pump.level
@@ -88,16 +88,32 @@ class Compiled:
     low_10h = minimum(Pump.level, last("10h", every="1h"))
     first_3h = first_value(Pump.value, last("3h", every="30m"))
     rate_3h = rate(Pump.value, last("3h", every="30m"))
-    usual = same_hour_mean(Pump.value, days=2)
-    unusual = same_hour_std(Pump.level, days=3, at_least=3)
     change = difference(Pump.value)
     growth = ratio(Pump.level, lag=2)
     elapsed = elapsed()
     hour = hour_of_day()
     weekday = day_of_week()
-    residual = Pump.value - usual
     score = (2 * mean_2m - LEVEL) / (std_2m + 1)
     busy = (count_2m * 3 > 4) * hour
+
+
+@features(Pump, lateness="2m", max_rate="1/s")
+class Slotted:
+    """Slots of the hour, beside windows that end with the newest event."""
+
+    level = Pump.level
+    low_3 = minimum(Pump.value, last(3))
+    std_5 = std(Pump.value, last(5))
+    first_3 = first_value(Pump.level, last(3))
+    last_2 = last_value(Pump.level, last(2))
+    hot_5 = share(Pump.value >= 30, last(5))
+    mean_2m = mean(Pump.value, last("2m"))
+    high_2m = maximum(Pump.value, last("2m"))
+    std_10h = std(Pump.value, last("10h", every="1h"))
+    usual = same_hour_mean(Pump.value, days=2)
+    unusual = same_hour_std(Pump.level, days=3, at_least=3)
+    change = difference(Pump.value)
+    residual = Pump.value - usual
 
 
 @features(Pump, lateness="2m", max_rate="1/s")
@@ -112,6 +128,7 @@ class Plain:
 
 
 COMPILED, PLAIN = feature_set(Compiled), feature_set(Plain)
+SLOTTED = feature_set(Slotted)
 
 floats = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -216,13 +233,36 @@ def asks_of(data: st.DataObject, events: list[StampedEvent]) -> list[tuple[int, 
     return data.draw(st.lists(spans, max_size=4))
 
 
+@pytest.mark.parametrize("definition", [COMPILED, SLOTTED], ids=lambda d: d.name)
 @settings(deadline=None, max_examples=150)
 @given(first=arrivals("s-1"), second=arrivals("s-2"), data=st.data())
 def test_the_compiled_fold_gives_the_bits_of_the_plain_fold(
-    first: list[StampedEvent], second: list[StampedEvent], data: st.DataObject
+    definition: FeatureSet,
+    first: list[StampedEvent],
+    second: list[StampedEvent],
+    data: st.DataObject,
 ) -> None:
     asks = {"s-1": asks_of(data, first), "s-2": asks_of(data, second)}
-    check_bulk(COMPILED, {"s-1": first, "s-2": second}, asks)
+    check_bulk(definition, {"s-1": first, "s-2": second}, asks)
+
+
+@pytest.mark.parametrize("definition", [COMPILED, SLOTTED], ids=lambda d: d.name)
+@settings(deadline=None, max_examples=40)
+@given(events=arrivals("s-1"), seed=st.integers(0, 2**32))
+def test_only_the_rows_that_are_wanted_are_written(
+    definition: FeatureSet, events: list[StampedEvent], seed: int
+) -> None:
+    columns = bulk.EventColumns.of(definition, {"s-1": events})
+    every = np.ones(len(events), np.bool_)
+    wanted = np.random.default_rng(seed).random(len(events)) < 0.5
+
+    whole = bulk.fold(definition, columns, wanted=every)
+    some = bulk.fold(definition, columns, wanted=wanted)
+
+    assert np.array_equal(some.served, whole.served & wanted)
+    for name, values in some.features.items():
+        expected = np.where(wanted, whole.features[name], np.nan)
+        assert values[some.served].tobytes() == expected[some.served].tobytes()
 
 
 @settings(deadline=None, max_examples=40)
@@ -260,14 +300,19 @@ def test_a_whole_number_that_no_double_holds_is_compared_exactly() -> None:
 def test_the_fold_is_compiled_here_and_carries_these_words() -> None:
     assert kernel.library() is not None, "run make setup"
     assert kernel.plan_of(COMPILED) is not None
+    assert kernel.plan_of(SLOTTED) is not None
     assert kernel.plan_of(PLAIN) is None
 
 
-@pytest.mark.parametrize("size", [2_000])
-def test_long_windows_slide_without_losing_a_bit(size: int) -> None:
+@pytest.mark.parametrize("share_late", [0.0, 0.1])
+@pytest.mark.parametrize("definition", [COMPILED, SLOTTED], ids=lambda d: d.name)
+def test_long_windows_slide_without_losing_a_bit(
+    definition: FeatureSet, share_late: float
+) -> None:
+    size = 1_500
     random = np.random.default_rng(7)
     values = random.normal(20, 5, size) * 10.0 ** random.integers(-3, 3, size)
-    lag = np.where(random.random(size) < 0.1, random.integers(0, 100, size), 0)
+    lag = np.where(random.random(size) < share_late, random.integers(0, 100, size), 0)
     events = [
         reading(
             float(value),
@@ -278,4 +323,4 @@ def test_long_windows_slide_without_losing_a_bit(size: int) -> None:
         )
         for n, (value, behind) in enumerate(zip(values, lag, strict=True))
     ]
-    check_bulk(COMPILED, {"s-1": events}, {})
+    check_bulk(definition, {"s-1": events}, {})

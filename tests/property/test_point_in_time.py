@@ -165,6 +165,43 @@ def test_a_set_is_the_same_whatever_order_its_events_are_read_in(
     assert manifest_of(one) == manifest_of(other)
 
 
+@pytest.mark.parametrize("event_bytes", [50, 16 << 20])
+@settings(deadline=None, max_examples=40)
+@given(
+    events=logs(),
+    rows=asks(),
+    cut_us=st.none() | st.integers(NOON_US, NOON_US + 600 * SECOND_US),
+    corrected=st.booleans(),
+    by=st.sampled_from(["position", "known_at", "time"]),
+)
+def test_a_log_in_columns_gives_the_set_of_its_events(  # noqa: PLR0913, PLR0917
+    event_bytes: int,
+    events: list[StampedEvent],
+    rows: list[dict[str, Any]],
+    cut_us: int | None,
+    corrected: bool,  # noqa: FBT001
+    by: str,
+) -> None:
+    log = FakeEventLog()
+    log.event_bytes = event_bytes
+    for start in range(0, len(events), 5):
+        name = f"type=sensor.reading/arrived=2026-01-05/segment-{start}"
+        log.append(name, events[start : start + 7])
+    asked = [{k: v for k, v in row.items() if k != "position"} for row in rows]
+    if by != "time":
+        told = {"position": "position", "known_at": "time"}[by]
+        asked = [a | {by: r[told]} for a, r in zip(asked, rows, strict=True)]
+    options: dict[str, Any] = {
+        "features": SETS, "until_us": cut_us, "corrected": corrected
+    }  # fmt: skip
+
+    one = retrodict.training_set(log, asked, **options)
+    other = retrodict.training_set(list(log.read()), asked, **options)
+
+    assert one.equals(other)
+    assert manifest_of(one) == manifest_of(other)
+
+
 def ipc(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:

@@ -21,6 +21,7 @@ from retrodict.replaying import (
     key_of,
     rebuild_bucket,
     replay,
+    replay_log,
     split_scoring,
 )
 from retrodict.scoring import SCORING
@@ -73,6 +74,13 @@ def test_parts_rebuilt_apart_have_the_digest_of_the_whole() -> None:
     assert done["written"] == len(kept) + len(scoring) == 2 * len(replayed)
     assert compare(replayed, store.scan()).differing == ()
     assert compare(replayed, store.scan()).apart == ()
+
+
+def test_a_log_in_columns_folds_to_the_items_of_its_events() -> None:
+    log = logged(events())
+
+    assert replay_log(log) == replay(log.read())
+    assert replay_log(log, buckets=[3, 4]) == replay(log.read(buckets=[3, 4]))
 
 
 def test_what_is_equal_is_not_written() -> None:

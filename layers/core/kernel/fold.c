@@ -70,6 +70,7 @@ typedef struct {
     uint8_t *served;           /* (events,), 1 where features are served */
     double *row;               /* (leaves, events), NaN for null */
     double *asked_row;         /* (leaves, asked), NaN for null */
+    double *last_row;          /* (leaves, keys) of the newest event; null for none */
     int64_t events, asked;
     int32_t *order;            /* (events,), applied events of a key by time */
     int64_t *applied;          /* (keys,), how many of them */
@@ -110,6 +111,7 @@ typedef struct {
     Scale *scale;
     Slide *slide;
     Sums scratch;
+    double *held[5];    /* (n,) each, of the leaf at hand */
 } Key;
 
 static int64_t floor_div(int64_t a, int64_t b) {
@@ -248,8 +250,31 @@ static double rounded(const uint64_t *limbs, int n, int exponent) {
     return v * power(k);
 }
 
+/* Whether sums of two limbs times the unit are doubles that are neither subnormal nor
+ * infinite, so that rounding a limb and a bit is rounding the whole. */
+static inline int is_tame(int exponent) { return exponent > -900 && exponent < 600; }
+
+/* Return (high * 2**64 + low) * 2**exponent, rounded once; the exponent is tame. */
+static inline double of_two(uint64_t high, uint64_t low, int exponent) {
+    if (high) {
+        int drop = 64 - __builtin_clzll(high);
+        uint64_t rest = drop < 64 ? low << (64 - drop) : low;
+        low = (drop < 64 ? high << (64 - drop) | low >> drop : high) | (rest != 0);
+        exponent += drop;
+    }
+    return (double)low * power(exponent);
+}
+
 static double signed_sum(const Sums *s, const Scale *c) {
     int n = c->limbs;
+    if (n == 2 && is_tame(c->least)) {
+        u128 sum;
+        memcpy(&sum, s->sum, 16);
+        int negative = (int)(sum >> 127);
+        if (negative) sum = -sum;
+        double v = of_two((uint64_t)(sum >> 64), (uint64_t)sum, c->least);
+        return negative ? -v : v;
+    }
     if (s->sum[n - 1] >> 63) {
         uint64_t other[MOST_LIMBS], carry = 1;
         for (int k = 0; k < n; k++) {
@@ -281,6 +306,11 @@ static double narrow_spread(const Sums *s, const Scale *c) {
     square_high += square_low < shifted;
     high -= square_high + (low < square_low);
     low -= square_low;
+    if (!high && is_tame(2 * c->least))
+        return of_two((uint64_t)(low >> 64), (uint64_t)low, 2 * c->least);
+    uint64_t least = (uint64_t)low, rest = (uint64_t)(low >> 64);
+    if (!(high >> 64) && is_tame(2 * c->least)) /* what is cut off is told by a bit */
+        return of_two((uint64_t)high, rest | (least != 0), 2 * c->least + 64);
     uint64_t total[4] = {(uint64_t)low, (uint64_t)(low >> 64), (uint64_t)high,
                          (uint64_t)(high >> 64)};
     return rounded(total, 4, 2 * c->least);
@@ -608,55 +638,267 @@ static void ask(Key *k, int64_t q) {
         f->asked_row[l * f->asked + q] = direct(k, &f->leaf[l], t, end);
 }
 
-static int fold_key(Key *k, int64_t key, int32_t *table, int64_t mask,
-                    uint8_t *dropped) {
+/* What `retrodict_fold` needs to judge the events of one key. */
+typedef struct {
+    int64_t from, held; /* first event; how many applied ones the state has dropped */
+    int32_t *table;     /* places by identity, -1 for none */
+    int64_t mask;
+    uint8_t *dropped;
+} Known;
+
+enum { TOO_FAST = -1 };
+
+/* Judge one event, and where it is applied, insert it and return its place. */
+static inline int judge(Key *k, Known *known, int64_t i, int64_t *place) {
     const Fold *f = k->f;
-    int64_t from = f->key_start[key], to = f->key_start[key + 1], held = 0;
-    int64_t q = f->asked_start ? f->asked_start[key] : 0;
-    int64_t asked_to = f->asked_start ? f->asked_start[key + 1] : 0;
-    for (int64_t i = from; i < to; i++) {
-        if (f->wanted)
-            for (int64_t l = 0; l < f->leaves; l++) f->row[l * f->events + i] = NAN;
-        while (q < asked_to && f->asked_known[q] <= i - from) ask(k, q++);
-        int64_t slot = (int64_t)(f->identity[i] * UINT64_C(0x9E3779B97F4A7C15) >> 20);
-        slot &= mask;
-        while (table[slot] >= 0 && f->identity[table[slot]] != f->identity[i])
-            slot = (slot + 1) & mask;
-        int64_t known = table[slot];
-        int64_t latest = k->n ? k->time[k->n - 1] : 0;
-        if (known >= 0 && !dropped[known - from]) {
-            f->outcome[i] = same(f, known, i) ? DUPLICATE : CONFLICTING;
-            continue;
-        }
-        if (f->late[i]) { f->outcome[i] = LATE; continue; }
-        if (k->n && f->time_us[i] <= latest - f->kept_us) {
-            f->outcome[i] = BEHIND;
-            continue;
-        }
-        if (k->n - held + 1 > f->most_entries) return 0;
-        int64_t place = place_of(k, i);
-        table[slot] = (int32_t)i;
-        insert(k, i, place);
-        f->outcome[i] = APPLIED;
-        latest = k->time[k->n - 1];
-        for (int64_t v = 0; v < f->views; v++)
-            slide_to(k, &f->view[v], &k->slide[v], place);
-        int64_t horizon = latest - f->kept_us;
-        while (held + f->depth < k->n && k->time[held + f->depth] <= horizon)
-            dropped[k->order[held++] - from] = 1;
-        if (f->wanted && f->wanted[i] && f->time_us[i] >= latest - f->reach_us) {
-            int64_t t = f->time_us[i], end = t == latest ? k->n : after(k->time, k->n, t);
-            f->served[i] = 1;
-            for (int64_t l = 0; l < f->leaves; l++)
-                f->row[l * f->events + i] = end == k->n
-                                                ? newest(k, &f->leaf[l])
+    uint64_t identity = f->identity[i];
+    int64_t slot = (int64_t)(identity * UINT64_C(0x9E3779B97F4A7C15) >> 20);
+    slot &= known->mask;
+    while (known->table[slot] >= 0 && f->identity[known->table[slot]] != identity)
+        slot = (slot + 1) & known->mask;
+    int64_t other = known->table[slot];
+    if (other >= 0 && !known->dropped[other - known->from])
+        return same(f, other, i) ? DUPLICATE : CONFLICTING;
+    if (f->late[i]) return LATE;
+    if (k->n && f->time_us[i] <= k->time[k->n - 1] - f->kept_us) return BEHIND;
+    if (k->n - known->held + 1 > f->most_entries) return TOO_FAST;
+    *place = place_of(k, i);
+    known->table[slot] = (int32_t)i;
+    insert(k, i, *place);
+    return APPLIED;
+}
+
+/* Write the features served with an applied event; 0 where it is too old for them. */
+static inline int serve(Key *k, int64_t i) {
+    const Fold *f = k->f;
+    int64_t t = f->time_us[i], latest = k->time[k->n - 1];
+    if (t < latest - f->reach_us) return 0;
+    int64_t end = t == latest ? k->n : after(k->time, k->n, t);
+    for (int64_t l = 0; l < f->leaves; l++)
+        f->row[l * f->events + i] = end == k->n ? newest(k, &f->leaf[l])
                                                 : direct(k, &f->leaf[l], t, end);
+    return 1;
+}
+
+/* --- keys whose events came in order: a leaf at a time ----------------------------- */
+
+static inline int64_t slid(const Key *k, const View *w, int64_t start, int64_t p) {
+    /* Return where the window of the event at `p` starts, not before `start`. */
+    if (w->window == EVENTS) return p + 1 > w->size ? p + 1 - w->size : 0;
+    int64_t bound = before_us(w, k->time[p]);
+    while (k->time[start] <= bound) start++;
+    return start;
+}
+
+/* Write count, sum and spread of the window of every event. */
+static void slide_sums(Key *k, const View *w, double *count, double *sum,
+                       double *spreads) {
+    const Scale *c = &k->scale[w->column];
+    const double *value = k->value[w->column];
+    Sums *s = &k->scratch;
+    int64_t start = 0;
+    clear(s, c);
+    for (int64_t p = 0; p < k->n; p++) {
+        if (!isnan(value[p])) change(s, c, value[p], w->sums, 1);
+        for (int64_t to = slid(k, w, start, p); start < to; start++)
+            if (!isnan(value[start])) change(s, c, value[start], w->sums, 0);
+        count[p] = (double)s->n;
+        if (w->sums) sum[p] = signed_sum(s, c);
+        if (w->sums == 2)
+            spreads[p] = c->limbs == 2 && c->limbs2 == 4 ? narrow_spread(s, c)
+                                                        : spread(s, c);
+    }
+}
+
+/* Write the least or the greatest of the window of every event, without branches that
+ * depend on values: `best` holds, for each place before `middle`, the best from there
+ * up to it; `since` that of the places from it on. */
+static void slide_bound(Key *k, const View *w, double sign, double *best, double *out) {
+    const double *value = k->value[w->column];
+    int64_t start = 0, middle = 0;
+    double since = INFINITY;
+    for (int64_t p = 0; p < k->n; p++) {
+        double own = isnan(value[p]) ? INFINITY : sign * value[p];
+        since = own < since ? own : since;
+        start = slid(k, w, start, p);
+        if (start >= middle) {
+            double found = INFINITY;
+            for (int64_t i = p; i >= start; i--) {
+                double v = isnan(value[i]) ? INFINITY : sign * value[i];
+                best[i] = found = v < found ? v : found;
+            }
+            middle = p + 1;
+            since = INFINITY;
+        }
+        double found = best[start] < since ? best[start] : since;
+        out[p] = clean(sign * found);
+    }
+}
+
+/* Write a leaf that looks at its window value by value. */
+static void slide_other(Key *k, const Leaf *leaf, double *out) {
+    const View *w = &k->f->view[leaf->view];
+    const double *value = k->value[w->column];
+    int64_t start = 0, first = 0, latest = -1, n = 0, holds = 0;
+    for (int64_t p = 0; p < k->n; p++) {
+        int64_t to = slid(k, w, start, p);
+        if (!isnan(value[p])) {
+            latest = p;
+            n++;
+            holds += compares(leaf->statistic, value[p], leaf->number);
+        }
+        for (; start < to; start++) {
+            if (isnan(value[start])) continue;
+            n--;
+            holds -= compares(leaf->statistic, value[start], leaf->number);
+        }
+        if (first < start) first = start;
+        while (first < p && isnan(value[first])) first++;
+        if (!n) out[p] = NAN;
+        else if (leaf->statistic == FIRST) out[p] = clean(value[first]);
+        else if (leaf->statistic == LAST) out[p] = clean(value[latest]);
+        else out[p] = (double)holds / (double)n;
+    }
+}
+
+static void leaf_in_order(Key *k, const Leaf *leaf, double *const *held, double *out) {
+    const double *count = held[0], *sum = held[1], *spreads = held[2];
+    int64_t n = k->n;
+    switch (leaf->statistic) {
+    case COUNT: memcpy(out, count, 8 * (size_t)n); return;
+    case RATE: for (int64_t p = 0; p < n; p++) out[p] = clean(count[p] / leaf->number);
+        return;
+    case SUM: for (int64_t p = 0; p < n; p++) out[p] = count[p] ? clean(sum[p]) : NAN;
+        return;
+    case MEAN: /* 0 / 0 is NaN, and so is what overflowed */
+        for (int64_t p = 0; p < n; p++) out[p] = clean(sum[p] / count[p]);
+        return;
+    case STD:
+        for (int64_t p = 0; p < n; p++) {
+            double v = clean(__builtin_sqrt(spreads[p] / (count[p] * (count[p] - 1))));
+            out[p] = count[p] < 2 ? NAN : v;
+        }
+        return;
+    case MIN: slide_bound(k, &k->f->view[leaf->view], 1, held[3], out); return;
+    case MAX: slide_bound(k, &k->f->view[leaf->view], -1, held[3], out); return;
+    case DIFFERENCE: {
+        const double *value = k->value[leaf->column];
+        int64_t back = leaf->lag - 1;
+        for (int64_t p = 0; p < n; p++)
+            out[p] = p < back ? NAN : clean(value[p] - value[p - back]);
+        return;
+    }
+    default:
+        if (leaf->statistic < DIFFERENCE) { slide_other(k, leaf, out); return; }
+        for (int64_t p = 0; p < n; p++) out[p] = direct(k, leaf, 0, p + 1);
+    }
+}
+
+static int is_of_sums(const Leaf *leaf) {
+    return leaf->statistic <= STD || leaf->statistic == RATE;
+}
+
+/* Write what is served with every event of a key whose events came in order. */
+static void serve_in_order(Key *k, int64_t key) {
+    const Fold *f = k->f;
+    int64_t from = f->key_start[key], to = f->key_start[key + 1];
+    int is_whole = k->n == to - from;
+    for (int64_t i = from; i < to; i++) {
+        f->served[i] = f->outcome[i] == APPLIED && f->wanted[i];
+        is_whole &= f->wanted[i];
+    }
+    for (int32_t v = -1; v < f->views; v++) {
+        int is_summed = 0;
+        for (int64_t l = 0; l < f->leaves; l++) {
+            const Leaf *leaf = &f->leaf[l];
+            if (leaf->view != v) continue;
+            if (is_of_sums(leaf) && !is_summed) {
+                slide_sums(k, &f->view[v], k->held[0], k->held[1], k->held[2]);
+                is_summed = 1;
+            }
+            double *row = f->row + l * f->events;
+            leaf_in_order(k, leaf, k->held, is_whole ? row + from : k->held[4]);
+            if (is_whole) continue;
+            for (int64_t i = from; i < to; i++) row[i] = NAN;
+            for (int64_t p = 0; p < k->n; p++)
+                if (f->wanted[k->order[p]]) row[k->order[p]] = k->held[4][p];
         }
     }
+}
+
+/* Judge all events of a key; with `slides`, write the features served as it goes.
+ *
+ * Return 0 where only the plain fold can judge. `is_in_order` tells whether each event
+ * that was applied was the newest. */
+static int judge_all(Key *k, int64_t key, Known *known, int slides, int *is_in_order) {
+    const Fold *f = k->f;
+    int64_t from = f->key_start[key], to = f->key_start[key + 1], place = 0;
+    int64_t q = f->asked_start ? f->asked_start[key] : 0;
+    int64_t asked_to = f->asked_start ? f->asked_start[key + 1] : 0;
+    *is_in_order = 1;
+    for (int64_t i = from; i < to; i++) {
+        while (q < asked_to && f->asked_known[q] <= i - from) ask(k, q++);
+        int outcome = judge(k, known, i, &place), is_served = 0;
+        if (outcome == TOO_FAST) return 0;
+        f->outcome[i] = (int8_t)outcome;
+        if (outcome == APPLIED) {
+            int64_t horizon = k->time[k->n - 1] - f->kept_us, held = known->held;
+            while (held + f->depth < k->n && k->time[held + f->depth] <= horizon)
+                known->dropped[k->order[held++] - from] = 1;
+            known->held = held;
+            *is_in_order &= place == k->n - 1;
+            if (slides) {
+                for (int64_t v = 0; v < f->views; v++)
+                    slide_to(k, &f->view[v], &k->slide[v], place);
+                if (f->wanted[i]) is_served = serve(k, i);
+            }
+        }
+        if (!slides) continue;
+        f->served[i] = (uint8_t)is_served;
+        if (!is_served)
+            for (int64_t l = 0; l < f->leaves; l++) f->row[l * f->events + i] = NAN;
+    }
     while (q < asked_to) ask(k, q++);
+    return 1;
+}
+
+static void begin(Key *k, int64_t key, Known *known) {
+    const Fold *f = k->f;
+    int64_t events = f->key_start[key + 1] - f->key_start[key];
+    known->from = f->key_start[key];
+    known->held = k->n = 0;
+    known->mask = 3;
+    while (known->mask + 1 < 4 * events) known->mask = 2 * known->mask + 1;
+    memset(known->table, 0xff, 4 * (size_t)(known->mask + 1));
+    memset(known->dropped, 0, (size_t)events);
+    for (int64_t v = 0; v < f->views; v++) {
+        Slide *s = &k->slide[v];
+        s->start = s->low_from = s->low_to = s->high_from = s->high_to = 0;
+        s->is_stale = s->has_slot = 0;
+        clear(&s->sums, &k->scale[f->view[v].column]);
+    }
+}
+
+static int fold_key(Key *k, int64_t key, Known *known, int has_slots) {
+    const Fold *f = k->f;
+    int is_in_order;
+    begin(k, key, known);
+    if (!judge_all(k, key, known, f->wanted && has_slots, &is_in_order)) return 0;
+    if (f->wanted && !has_slots) {
+        if (is_in_order) {
+            serve_in_order(k, key);
+        } else {
+            begin(k, key, known);
+            judge_all(k, key, known, 1, &is_in_order);
+        }
+    }
+    if (f->last_row)
+        for (int64_t l = 0; l < f->leaves; l++)
+            f->last_row[l * f->keys + key] = k->n
+                ? direct(k, &f->leaf[l], k->time[k->n - 1], k->n) : NAN;
     f->applied[key] = k->n;
-    f->held_from[key] = held;
-    memcpy(f->order + from, k->order, 4 * (size_t)k->n);
+    f->held_from[key] = known->held;
+    memcpy(f->order + f->key_start[key], k->order, 4 * (size_t)k->n);
     return 1;
 }
 
@@ -668,7 +910,9 @@ int retrodict_fold(const Fold *f) {
         if (n > most) most = n;
     }
     int64_t size = 4;
-    while (size < 2 * most) size *= 2;
+    while (size < 4 * most) size *= 2;
+    int has_slots = 0;
+    for (int64_t v = 0; v < f->views; v++) has_slots |= f->view[v].window == SLOTS;
     size_t limbs = (size_t)MOST_LIMBS * 8, n = (size_t)most;
     Key k = {.f = f};
     k.time = malloc(8 * n);
@@ -679,36 +923,31 @@ int retrodict_fold(const Fold *f) {
     k.scratch.sum = malloc(limbs);
     k.scratch.squares = malloc(2 * limbs);
     double *values = malloc(8 * n * (size_t)(f->columns + 1));
+    double *held = malloc(8 * n * 5);
     int32_t *runs = malloc(8 * n * (size_t)(f->views + 1));
     uint64_t *sums = malloc(3 * limbs * (size_t)(f->views + 1));
-    int32_t *table = malloc(4 * (size_t)size);
-    uint8_t *dropped = malloc(n);
+    Known known = {.table = malloc(4 * (size_t)size), .dropped = malloc(n)};
     int failed = !(k.time && k.order && k.value && k.scale && k.slide && k.scratch.sum
-                   && k.scratch.squares && values && runs && sums && table && dropped);
-    for (int64_t key = 0; !failed && key < f->keys; key++) {
-        int64_t from = f->key_start[key], to = f->key_start[key + 1];
-        int64_t own = 4;
-        while (own < 2 * (to - from)) own *= 2;
-        memset(table, 0xff, 4 * (size_t)own);
-        memset(dropped, 0, (size_t)(to - from));
-        k.n = 0;
-        for (int64_t c = 0; c < f->columns; c++) {
-            k.value[c] = values + c * most;
-            lay_out(f, from, to, (int)c, &k.scale[c]);
-        }
+                   && k.scratch.squares && values && held && runs && sums && known.table
+                   && known.dropped);
+    if (!failed) {
+        for (int64_t c = 0; c < f->columns; c++) k.value[c] = values + c * most;
+        for (int64_t a = 0; a < 5; a++) k.held[a] = held + a * most;
         for (int64_t v = 0; v < f->views; v++) {
             Slide *s = &k.slide[v];
-            memset(s, 0, sizeof *s);
             s->low = runs + 2 * v * most;
             s->high = s->low + most;
             s->sums.sum = sums + 3 * v * MOST_LIMBS;
             s->sums.squares = s->sums.sum + MOST_LIMBS;
-            clear(&s->sums, &k.scale[f->view[v].column]);
         }
-        f->is_beyond[key] = !fold_key(&k, key, table, own - 1, dropped);
+    }
+    for (int64_t key = 0; !failed && key < f->keys; key++) {
+        for (int64_t c = 0; c < f->columns; c++)
+            lay_out(f, f->key_start[key], f->key_start[key + 1], (int)c, &k.scale[c]);
+        f->is_beyond[key] = !fold_key(&k, key, &known, has_slots);
     }
     free(k.time); free(k.order); free(k.value); free(k.scale); free(k.slide);
-    free(k.scratch.sum); free(k.scratch.squares); free(values); free(runs);
-    free(sums); free(table); free(dropped);
+    free(k.scratch.sum); free(k.scratch.squares); free(values); free(held); free(runs);
+    free(sums); free(known.table); free(known.dropped);
     return failed;
 }

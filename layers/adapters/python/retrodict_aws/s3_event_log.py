@@ -6,19 +6,29 @@ import itertools
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import pyarrow as pa
 from retrodict.buckets import bucket_of
 from retrodict.contracts import Contract, Event
 from retrodict.envelope import StampedEvent
 from retrodict.errors import PermanentError, StoreUnavailableError
-from retrodict.ports import Identity, LogPartition, SegmentFile
+from retrodict.ports import Identity, LogPartition, Reading, SegmentFile
 from retrodict.stamps import from_datetime
 
 from retrodict_aws.clients import AWS_ERRORS, error_code
-from retrodict_aws.segments import LAYOUT, Segment, encode, json_of, schema_of
+from retrodict_aws.segments import (
+    LAYOUT,
+    Segment,
+    buckets_of,
+    encode,
+    json_of,
+    schema_of,
+)
+
+T = TypeVar("T")
 
 PREFIX: Final = "segments/"
 ENDING: Final = ".parquet"
@@ -197,8 +207,38 @@ class S3EventLog:
             if arrived >= since:
                 segments = [*found]
                 yield from self._partition(
-                    f"type={event_type}/arrived={arrived}/", segments, keys, buckets
+                    f"type={event_type}/arrived={arrived}/",
+                    segments,
+                    buckets_of(keys, buckets),
+                    lambda one: self._segment(one, keys, buckets),
                 )
+
+    def tables(
+        self,
+        event_type: str,
+        reading: Reading | None = None,
+        *,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
+    ) -> Iterator[pa.Table]:
+        """Yield the events of one type as tables; see `ColumnLog.tables`.
+
+        Raises
+        ------
+        StoreUnavailableError
+            Segments went away faster than they could be listed.
+        """
+        for (_, arrived), found in self._partitions([event_type], ""):
+            yield from self._partition(
+                f"type={event_type}/arrived={arrived}/",
+                [*found],
+                buckets_of(keys, buckets),
+                lambda one: self._open(one).tables(reading, keys=keys, buckets=buckets),
+            )
+
+    def size_bytes(self, event_type: str) -> int:
+        """Return how many bytes of segments hold events of a type."""
+        return sum(one.size_bytes for one in self._list(f"type={event_type}/"))
 
     def _partitions(
         self, types: Collection[str] | None, since: str
@@ -227,21 +267,21 @@ class S3EventLog:
         self,
         below: str,
         segments: Sequence[SegmentFile],
-        keys: Collection[str] | None,
-        buckets: Collection[int] | None,
-    ) -> Iterator[StampedEvent]:
-        """Yield the events of one type and date, whatever compaction does meanwhile.
+        wanted: Collection[int] | None,
+        read: Callable[[SegmentFile], Iterable[T]],
+    ) -> Iterator[T]:
+        """Yield what is read of one type and date, whatever compaction does meanwhile.
 
-        A segment that has gone was merged into others, which another listing shows.
+        A segment that has gone was merged into others, which another listing shows;
+        what was yielded of it before is yielded again.
         """
         done: set[str] = set()
-        wanted = _buckets(keys, buckets)
         for _ in range(LISTINGS):
             try:
                 for one in segments:
                     if one.name in done or _is_elsewhere(one, wanted):
                         continue
-                    yield from self._segment(one, keys, buckets)
+                    yield from read(one)
                     done.add(one.name)
             except _Gone:
                 segments = [*self._list(below)]
@@ -348,15 +388,6 @@ class S3EventLog:
                 f"log {self._bucket_name!r} refused to delete {file.name!r}: "
                 f"{error_code(error)}"
             ) from error
-
-
-def _buckets(
-    keys: Collection[str] | None, buckets: Collection[int] | None
-) -> Collection[int] | None:
-    if keys is None:
-        return buckets
-    own = {bucket_of(key) for key in keys}
-    return own if buckets is None else own & {*buckets}
 
 
 def _is_elsewhere(one: SegmentFile, wanted: Collection[int] | None) -> bool:

@@ -26,6 +26,8 @@ from retrodict.buckets import bucket_of
 from retrodict.contracts import Contract
 from retrodict.envelope import StampedEvent
 from retrodict.errors import EventFormatError
+from retrodict.payloads import payloads
+from retrodict.ports import Reading
 
 LAYOUT: Final = 2
 LAYOUT_KEY: Final = b"retrodict.segment"
@@ -170,7 +172,7 @@ class Segment:
 
     def __init__(self, event_type: str, source: Any) -> None:
         self._type = event_type
-        self._file = pq.ParquetFile(source)
+        self._file = pq.ParquetFile(source, read_dictionary=["key"])
         metadata = self._file.schema_arrow.metadata or {}
         self.layout = int(metadata.get(LAYOUT_KEY, b"1"))
         if self.layout > LAYOUT:
@@ -189,8 +191,54 @@ class Segment:
         found: list[StampedEvent] = []
         for group in self._groups(keys):
             table = self._only(self._file.read_row_group(group), keys, buckets)
-            found += _events(self._type, table, self.layout)
+            found += _events(self._type, table)
         return found
+
+    def tables(
+        self,
+        reading: Reading | None = None,
+        *,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
+    ) -> Iterator[pa.Table]:
+        """Yield the events of each row group as an Arrow table, keys as a dictionary.
+
+        Parameters
+        ----------
+        reading
+            Only these columns; all if None.
+        """
+        columns = None if reading is None else self._columns(reading)
+        for group in self._groups(keys):
+            table = self._file.read_row_group(group, columns=columns)
+            yield self._only(table, keys, buckets)
+
+    def table(self) -> pa.Table:
+        """Return all events as one Arrow table."""
+        return self._file.read()
+
+    def _columns(self, reading: Reading) -> list[str]:
+        """Return what a reading needs, as Parquet calls it."""
+        schema = self._file.schema_arrow
+        is_typed = "data" in schema.names and pa.types.is_struct(
+            schema.field("data").type
+        )
+        if is_typed and reading.fields and self._is_of(reading.version):
+            payload = [f"data.{name}" for name in reading.fields]
+        else:
+            payload = ["data"]
+        return [*reading.envelope, *payload, "raw_data"]
+
+    def _is_of(self, version: int) -> bool:
+        """Return whether all events are of a schema version, as far as is told."""
+        place = self._file.schema_arrow.names.index("schema_version")
+        for group in range(self._file.num_row_groups):
+            told = self._file.metadata.row_group(group).column(place).statistics
+            if not told or not told.has_min_max:
+                return False
+            if (told.min, told.max) != (version, version):
+                return False
+        return True
 
     def identities(
         self, ids: Collection[str] | None = None
@@ -231,6 +279,16 @@ class Segment:
         return table
 
 
+def buckets_of(
+    keys: Collection[str] | None, buckets: Collection[int] | None
+) -> Collection[int] | None:
+    """Return the parts that a reading of some keys and parts concerns; None for all."""
+    if keys is None:
+        return buckets
+    own = {bucket_of(key) for key in keys}
+    return own if buckets is None else own & {*buckets}
+
+
 def _where(table: pa.Table, column: str, values: Collection[str]) -> pa.Table:
     import pyarrow.compute as pc  # noqa: PLC0415 - 40 ms that an append does without
 
@@ -238,30 +296,13 @@ def _where(table: pa.Table, column: str, values: Collection[str]) -> pa.Table:
     return table.filter(pc.is_in(table[column], value_set=wanted))
 
 
-def _events(event_type: str, table: pa.Table, layout: int) -> Iterator[StampedEvent]:
+def _events(event_type: str, table: pa.Table) -> Iterator[StampedEvent]:
     own = {
         name: table[name].to_pylist()
         for name, _ in (*ENVELOPE, *LINEAGE)
     }  # fmt: skip
     own["type"] = [event_type] * table.num_rows
     own["tags"] = [tuple(tags) for tags in own["tags"]]
-    own["data"] = [*(_texts(table["data"]) if layout == 1 else _payloads(table))]
+    own["data"] = [*payloads(table)]
     names = [field.name for field in fields(StampedEvent)]
     return map(StampedEvent, *(own[name] for name in names))
-
-
-def _texts(column: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
-    return map(json.loads, column.to_pylist())
-
-
-def _payloads(table: pa.Table) -> Iterator[dict[str, Any]]:
-    raw = table["raw_data"].to_pylist()
-    if "data" not in table.schema.names:
-        return map(json.loads, raw)
-    typed = table["data"].combine_chunks()
-    names = [field.name for field in typed.type]
-    children = [typed.field(name).to_pylist() for name in names]
-    return (
-        dict(zip(names, values, strict=True)) if text is None else json.loads(text)
-        for text, values in zip(raw, zip(*children, strict=True), strict=True)
-    )

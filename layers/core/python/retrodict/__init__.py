@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from retrodict.envelope import StampedEvent
     from retrodict.features import FeatureSet
     from retrodict.point_in_time import Split
-    from retrodict.ports import EventLog
+    from retrodict.ports import ColumnLog, EventLog
 
 
 def training_set(  # noqa: PLR0913 - one argument a choice
-    events: "EventLog | Iterable[StampedEvent]",
+    events: "ColumnLog | EventLog | Iterable[StampedEvent]",
     rows: Any,
     *,
     features: "FeatureSet | Sequence[FeatureSet]",
@@ -32,7 +32,9 @@ def training_set(  # noqa: PLR0913 - one argument a choice
     Parameters
     ----------
     events
-        The log, or events of it in any order, perhaps repeated.
+        The log, or events of it in any order, perhaps repeated. A log in columns,
+        such as `S3EventLog` or a `FolderEventLog` of its Parquet, is read a part of
+        the keys at a time and never held as a whole.
     rows
         Arrow table, pandas or Polars frame, or list of mappings with the columns
         ``key`` and ``time`` (with a time zone, or whole microseconds), perhaps

@@ -165,25 +165,37 @@ def fold(
     >>> fold(Sensor, columns).outcome.shape
     (0,)
     """
-    run = _Run(definition, columns, wanted, asked)
-    library, plan = kernel.library(), kernel.plan_of(definition)
-    plain: Sequence[int] = range(len(columns.keys))
-    if library is not None and plan is not None:
-        plain = run.compiled(library, plan)
-    for key in plain:
+    run = Run(definition, columns, wanted, asked)
+    for key in run.compiled():
         run.plain(key)
     return run.finish()
 
 
-class _Run:
-    """One fold: its results while they are written."""
+class Run:
+    """One fold: its results while they are written.
+
+    Attributes
+    ----------
+    outcome, served
+        See `BulkFold`.
+    order
+        Places of the events of each key that were applied, by time, from the key's
+        first place on, shape (n,); of keys that `compiled` carried.
+    applied, held_from
+        How many they are, and the first of them that the state still holds, shape
+        (n_keys,).
+    last_row
+        Leaves at the newest event of each key, shape (n_leaves, n_keys), or none.
+    """
 
     def __init__(
         self,
         definition: FeatureSet,
         columns: EventColumns,
-        wanted: NDArray[np.bool_] | None,
-        asked: Asked | None,
+        wanted: NDArray[np.bool_] | None = None,
+        asked: Asked | None = None,
+        *,
+        is_last_wanted: bool = False,
     ) -> None:
         self.definition = definition
         self.columns = columns
@@ -196,8 +208,13 @@ class _Run:
         self.served = np.zeros(events, np.bool_)
         self.row = np.empty((leaves, events if wanted is not None else 0))
         self.asked_row = np.empty((leaves, rows))
+        keys = len(columns.keys)
+        self.last_row = np.empty((leaves, keys if is_last_wanted else 0))
+        self.order = np.empty(events, np.int32)
+        self.applied, self.held_from = np.zeros((2, keys), np.int64)
 
     def finish(self) -> BulkFold:
+        """Return what was found, once every key is folded."""
         program = self.definition.program
         return BulkFold(
             self.outcome,
@@ -206,12 +223,19 @@ class _Run:
             run_program(program, self.asked_row) if self.asked else {},
         )
 
-    def compiled(self, library: ctypes.CDLL, plan: kernel.Plan) -> list[int]:
-        """Run the compiled fold, and return the keys that it cannot carry."""
+    def compiled(self) -> Sequence[int]:
+        """Run the compiled fold, and return the keys that it cannot carry.
+
+        Raises
+        ------
+        MemoryError
+            The columns of one key do not fit.
+        """
         definition, columns, asked = self.definition, self.columns, self.asked
         keys, events = len(columns.keys), len(columns.time_us)
-        order = np.empty(events, np.int32)
-        applied, held_from = np.zeros(keys, np.int64), np.zeros(keys, np.int64)
+        library, plan = kernel.library(), kernel.plan_of(definition)
+        if library is None or plan is None:
+            return range(keys)
         is_beyond = np.zeros(keys, np.uint8)
         inputs: list[NDArray[Any]] = [
             np.ascontiguousarray(columns.key_start, np.int64),
@@ -251,17 +275,18 @@ class _Run:
             served=_address(self.served),
             row=_address(self.row),
             asked_row=_address(self.asked_row),
-            order=_address(order),
-            applied=_address(applied),
-            held_from=_address(held_from),
+            last_row=_address(self.last_row) if self.last_row.size else None,
+            order=_address(self.order),
+            applied=_address(self.applied),
+            held_from=_address(self.held_from),
             is_beyond=_address(is_beyond),
         )
         if library.retrodict_fold(ctypes.byref(document)):
             raise MemoryError(f"{events} events of {keys} keys do not fit in memory")
         return np.flatnonzero(is_beyond).tolist()
 
-    def plain(self, key: int) -> None:
-        """Fold one key event by event."""
+    def plain(self, key: int) -> Fold:
+        """Fold one key event by event, and return what it grew to."""
         columns, definition = self.columns, self.definition
         first, end = columns.key_start[key : key + 2].tolist()
         fold, everything = Fold(KeyState(definition)), list[Entry]()
@@ -282,6 +307,7 @@ class _Run:
                     self.served[place] = True
                     self.row[:, place] = _doubles(found)
         self._answer(asks, sys.maxsize, everything)
+        return fold
 
     def _asks(self, key: int) -> list[int]:
         if self.asked is None:
@@ -337,7 +363,7 @@ def run_program(program: Program, leaves: Doubles) -> dict[str, Doubles]:
     dict
         By name, NaN for null, shape (n,): the doubles of `Program.run`.
     """
-    whole = [_is_whole(leaf) for leaf in program.leaves]
+    whole = [is_integral(leaf) for leaf in program.leaves]
     whole += [isinstance(value, int) for value in program.constants]
     known: list[Any] = [*leaves, *map(float, program.constants)]
     is_exact = all(float(value) == value for value in program.constants)
@@ -358,7 +384,7 @@ def run_program(program: Program, leaves: Doubles) -> dict[str, Doubles]:
     }
 
 
-def _is_whole(leaf: object) -> bool:
+def is_integral(leaf: object) -> bool:
     """Return whether the plain fold has whole numbers of unbounded size for a leaf."""
     is_count = isinstance(leaf, Statistic) and leaf.name in _WHOLE_LEAVES
     return is_count or isinstance(leaf, Calendar)

@@ -22,7 +22,10 @@ Layout, all integers LEB128 varints unless said otherwise::
 
 import struct
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from functools import partial
+from itertools import accumulate, groupby
+from math import gcd
+from operator import sub
 from typing import Final
 
 from retrodict.errors import StateFormatError
@@ -36,7 +39,12 @@ VERSION: Final = 3
 HEAD_BYTES: Final = 512
 """What a state without entries and panes takes at most."""
 
-_UNITS_US: Final = (1, 1_000, 1_000_000)
+_entry: Final = partial(tuple.__new__, Entry)
+"""An entry of its four parts, without a call of Python for each."""
+
+UNITS_US: Final = (1, 1_000, 1_000_000)
+"""The units that steps between times may be told in."""
+
 _BOUNDS: Final = struct.Struct("<4d")
 _DIGEST_BYTES: Final = 32
 _CONTINUE: Final = 0x80
@@ -61,6 +69,18 @@ def _varint(number: int, out: bytearray) -> None:
         out.append(number & 0x7F | _CONTINUE)
         number >>= 7
     out.append(number)
+
+
+def _varints(numbers: Sequence[int], out: bytearray) -> None:
+    if max(numbers, default=0) < _CONTINUE:
+        out += bytes(numbers)
+        return
+    append = out.append
+    for number in numbers:
+        while number >= _CONTINUE:
+            append(number & 0x7F | _CONTINUE)
+            number >>= 7  # noqa: PLW2901 - what is left of it
+        append(number)
 
 
 def _zigzag(number: int, out: bytearray) -> None:
@@ -101,6 +121,25 @@ def encode(
     >>> decode(blob, "00" * 32)[1]
     [Entry(time_us=5, identity=1, check=2, values=(2.5,))]
     """
+    body = _encode_entries(entries, width) if entries else b""
+    return assemble(definition, position, width, len(entries), body, panes)
+
+
+def assemble(  # noqa: PLR0913, PLR0917 - one argument a part of the layout
+    definition: str,
+    position: str,
+    width: int,
+    count: int,
+    entries: bytes,
+    panes: Sequence[Pane],
+) -> bytes:
+    """Return the canonical bytes of a state whose entries are encoded already.
+
+    Parameters
+    ----------
+    count, entries
+        How many entries there are, and their bytes; see the layout.
+    """
     out = bytearray(MAGIC)
     out.append(VERSION)
     out += bytes.fromhex(definition)
@@ -108,33 +147,52 @@ def encode(
     _varint(len(raw), out)
     out += raw
     _varint(width, out)
-    _varint(len(entries), out)
-    if entries:
-        _encode_entries(entries, width, out)
+    _varint(count, out)
+    out += entries
     _encode_panes(panes, out)
     return bytes(out)
 
 
-def _encode_entries(entries: Sequence[Entry], width: int, out: bytearray) -> None:
-    times, identities, checks, values = zip(*entries, strict=True)
-    steps = [after - before for before, after in pairwise(times)]
-    unit = 2
-    while any(step % _UNITS_US[unit] for step in steps):
-        unit -= 1
+def unit_of(common_us: int) -> int:
+    """Return the greatest unit that divides the common divisor of all steps."""
+    return next(n for n in (2, 1, 0) if not common_us % UNITS_US[n])
+
+
+def begin_times(unit: int, first_us: int) -> bytes:
+    """Return what comes before the steps between times."""
+    out = bytearray()
     _varint(unit, out)
-    _zigzag(times[0], out)
-    for step in steps:
-        _varint(step // _UNITS_US[unit], out)
+    _zigzag(first_us, out)
+    return bytes(out)
+
+
+def column_bytes(nulls: int, bits: bytes, present: bytes) -> bytes:
+    """Return a column of its number of nulls, one bit an entry, and its doubles."""
+    out = bytearray()
+    _varint(nulls, out)
+    return bytes(out) + bits + present if nulls else bytes(out) + present
+
+
+def _encode_entries(entries: Sequence[Entry], width: int) -> bytes:
+    times, identities, checks, values = zip(*entries, strict=True)
+    steps = list(map(sub, times[1:], times))
+    unit = unit_of(gcd(*steps))
+    out = bytearray(begin_times(unit, times[0]))
+    if unit:
+        unit_us = UNITS_US[unit]
+        steps = [step // unit_us for step in steps]
+    _varints(steps, out)
     out += struct.pack(f"<{len(entries)}Q", *identities)
     out += struct.pack(f"<{len(entries)}H", *checks)
     for column in zip(*values, strict=True) if width else ():
-        present = [value for value in column if value is not None]
-        nulls = len(column) - len(present)
-        _varint(nulls, out)
+        nulls = column.count(None)
+        bits, present = b"", column
         if nulls:
-            bits = sum(1 << n for n, value in enumerate(column) if value is None)
-            out += bits.to_bytes(-(-len(column) // 8), "little")
-        out += struct.pack(f"<{len(present)}d", *present)
+            number = sum(1 << n for n, value in enumerate(column) if value is None)
+            bits = number.to_bytes(-(-len(column) // 8), "little")
+            present = tuple(value for value in column if value is not None)
+        out += column_bytes(nulls, bits, struct.pack(f"<{len(present)}d", *present))
+    return bytes(out)
 
 
 def _encode_panes(panes: Sequence[Pane], out: bytearray) -> None:
@@ -177,6 +235,28 @@ class _Reader:
             if byte < _CONTINUE:
                 return number
             shift += 7
+
+    def varints(self, count: int) -> list[int]:
+        """Read several: bytes, where each is one."""
+        blob, at = self.blob, self.at
+        several = blob[at : at + count]
+        if several.isascii() and len(several) == count:
+            self.at += count
+            return list(several)
+        found: list[int] = []
+        for _ in range(count):
+            byte = blob[at]
+            at += 1
+            number = byte & 0x7F
+            shift = 7
+            while byte >= _CONTINUE:
+                byte = blob[at]
+                at += 1
+                number |= (byte & 0x7F) << shift
+                shift += 7
+            found.append(number)
+        self.at = at
+        return found
 
     def zigzag(self) -> int:
         number = self.varint()
@@ -255,18 +335,19 @@ def _entries(reader: _Reader) -> list[Entry]:
     if not count:
         return []
     unit = reader.varint()
-    if unit >= len(_UNITS_US):
+    if unit >= len(UNITS_US):
         raise IndexError
-    unit_us, time_us = _UNITS_US[unit], reader.zigzag()
-    times = [time_us]
-    for _ in range(count - 1):
-        time_us += reader.varint() * unit_us
-        times.append(time_us)
+    unit_us, time_us = UNITS_US[unit], reader.zigzag()
+    steps = reader.varints(count - 1)
+    if unit:
+        steps = [step * unit_us for step in steps]
+    times = accumulate(steps, initial=time_us)
     identities = struct.unpack(f"<{count}Q", reader.take(8 * count))
     checks = struct.unpack(f"<{count}H", reader.take(2 * count))
     columns = [_column(reader, count) for _ in range(width)]
     values = zip(*columns, strict=True) if width else ((),) * count
-    return list(map(Entry, times, identities, checks, values))
+    rows = zip(times, identities, checks, values, strict=True)
+    return list(map(_entry, rows))
 
 
 def _column(reader: _Reader, count: int) -> list[float | None]:

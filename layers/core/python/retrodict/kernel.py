@@ -1,9 +1,10 @@
 """The compiled fold: its library, and which definitions it can carry.
 
 ``layers/core/kernel/fold.c`` folds columns where `retrodict.state` folds events; both
-give the same bits. `python -m infra.build_kernel` compiles it for this machine and for
-Lambda. Where there is no library for a platform, `library` is None and everything is
-computed by the plain fold, with the same results and more time.
+give the same bits. ``columns.c`` reads those columns from the buffers of Arrow.
+`python -m infra.build_kernel` compiles them for this machine and for Lambda. Where
+there is no library for a platform, `library` is None and everything is computed by the
+plain fold, with the same results and more time.
 """
 
 import ctypes
@@ -51,6 +52,19 @@ _ELAPSED: Final = 16
 _PARTS: Final = {"hour_of_day": 17, "day_of_week": 18}
 _SUMMED: Final = frozenset({"sum", "mean"})
 
+_TEXTS: Final = (c_void_p, c_void_p)
+_FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type], ...]] = (
+    ("retrodict_identities", (c_int64, *_TEXTS, *_TEXTS, c_void_p), ctypes.c_int),
+    ("retrodict_checks", (c_int64, *_TEXTS, c_void_p), c_int64),
+    ("retrodict_in_order", (c_int64, c_void_p, *_TEXTS, c_void_p), ctypes.c_int),
+    (
+        "retrodict_sort",
+        (c_int64, c_int64, c_void_p, *_TEXTS, c_void_p, c_void_p),
+        ctypes.c_int,
+    ),
+)
+"""The functions of ``columns.c``."""
+
 
 class LeafStruct(ctypes.Structure):
     """`Leaf` of ``fold.c``."""
@@ -92,7 +106,7 @@ class FoldStruct(ctypes.Structure):
         ("wanted", c_void_p), ("asked_start", c_void_p), ("asked_us", c_void_p),
         ("asked_known", c_void_p),
         ("outcome", c_void_p), ("served", c_void_p), ("row", c_void_p),
-        ("asked_row", c_void_p),
+        ("asked_row", c_void_p), ("last_row", c_void_p),
         ("events", c_int64), ("asked", c_int64),
         ("order", c_void_p), ("applied", c_void_p), ("held_from", c_void_p),
         ("is_beyond", c_void_p),
@@ -130,6 +144,9 @@ def library() -> ctypes.CDLL | None:
     found = ctypes.CDLL(str(path))
     found.retrodict_fold.argtypes = (POINTER(FoldStruct),)
     found.retrodict_fold.restype = ctypes.c_int
+    for name, arguments, result in _FUNCTIONS:
+        function = getattr(found, name)
+        function.argtypes, function.restype = arguments, result
     return found
 
 

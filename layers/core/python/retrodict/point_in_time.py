@@ -9,26 +9,33 @@ import hashlib
 import json
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from retrodict import bulk
+from retrodict.arrow_events import KnownEvents, known_by, reading_of
+from retrodict.buckets import BUCKETS, bucket_of
 from retrodict.envelope import StampedEvent
 from retrodict.errors import TrainingRowsError
 from retrodict.features import FeatureSet
-from retrodict.ports import EventLog
+from retrodict.ports import ColumnLog, EventLog
 from retrodict.stamps import duration_us
 from retrodict.state import order_of_knowing
 from retrodict.system_events import LabelGiven
 
 METADATA: Final = b"retrodict.training_set"
 """Key of a set's manifest in the metadata of its Arrow schema."""
+
+PASS_BYTES: Final = 32 << 20
+"""Parquet of the log that may come into memory at once."""
 
 _MICROSECONDS: Final = pa.timestamp("us", "UTC")
 _MOMENTS: Final = ("time", "known_at")
@@ -85,7 +92,7 @@ class Split:
 
 
 def training_set(  # noqa: PLR0913 - one argument a choice
-    events: EventLog | Iterable[StampedEvent],
+    events: ColumnLog | EventLog | Iterable[StampedEvent],
     rows: Any,
     *,
     features: FeatureSet | Sequence[FeatureSet],
@@ -113,11 +120,16 @@ def training_set(  # noqa: PLR0913 - one argument a choice
         raise TrainingRowsError(f"to={to!r}: expected one of {', '.join(_FORMS)}")
     table = _arrow(rows)
     asked = _Rows(_checked(table), corrected=corrected)
-    known = _known(events, sets, until_us)
+    if isinstance(events, ColumnLog):
+        joined, cut = _join_columns(events, asked, sets, until_us)
+    else:
+        known = _known(events, sets, until_us)
+        joined = [asked.join(definition, known) for definition in sets]
+        cut = _Cut.of(known)
     columns: dict[str, pa.Array] = {}
-    for definition in sets:
+    for definition, features_of in zip(sets, joined, strict=True):
         prefix = f"{definition.name}." if len(sets) > 1 else ""
-        for name, values in asked.join(definition, known).items():
+        for name, values in features_of.items():
             columns[prefix + name] = pa.array(values, from_pandas=True)
     if split is not None:
         columns["split"] = pa.array([split.part(t) for t in asked.time_us], pa.string())
@@ -131,9 +143,9 @@ def training_set(  # noqa: PLR0913 - one argument a choice
         "definitions": {d.name: d.digest for d in sets},
         "as": "corrected" if corrected else "served",
         "until_us": until_us,
-        "events": len(known),
-        "first_position": known[0].position if known else "",
-        "last_position": known[-1].position if known else "",
+        "events": cut.events,
+        "first_position": cut.first_position,
+        "last_position": cut.last_position,
         "rows": table.num_rows,
         "content": content_digest(table),
     }
@@ -252,20 +264,173 @@ def _known(
     )
 
 
+@dataclass(slots=True)
+class _Cut:
+    """How many events were looked at, and the first and the last of them."""
+
+    events: int = 0
+    first_position: str = ""
+    last_position: str = ""
+
+    @classmethod
+    def of(cls, known: Sequence[StampedEvent]) -> Self:
+        """Return it for events in the order of their positions."""
+        if not known:
+            return cls()
+        return cls(len(known), known[0].position, known[-1].position)
+
+    def add(self, known: KnownEvents) -> None:
+        """Count some more."""
+        starts = known.columns.key_start
+        if starts[-1] == 0:
+            return
+        own = known.position.take(pa.array([*starts[:-1], *(starts[1:] - 1)]))
+        first, last = min(own.to_pylist()), max(own.to_pylist())
+        is_first = not self.events or first < self.first_position
+        self.first_position = first if is_first else self.first_position
+        self.last_position = max(last, self.last_position)
+        self.events += int(starts[-1])
+
+
+def _join_columns(
+    log: ColumnLog,
+    asked: "_Rows",
+    sets: Sequence[FeatureSet],
+    until_us: int | None,
+) -> tuple[list[dict[str, bulk.Doubles]], _Cut]:
+    """Return the features of every row by set, and what was looked at.
+
+    As many parts of the keys are read at once as memory allows.
+    """
+    found: list[dict[str, bulk.Doubles]] = [{} for _ in sets]
+    cut = _Cut()
+    by_type: dict[str, list[int]] = {}
+    for n, definition in enumerate(sets):
+        by_type.setdefault(definition.event.contract().type, []).append(n)
+    for event_type, places in by_type.items():
+        definitions = [sets[n] for n in places]
+        reading = reading_of(definitions)
+        for buckets in _passes(log.size_bytes(event_type)):
+            tables = log.tables(event_type, reading, buckets=buckets)
+            several = known_by(definitions, _until(tables, until_us))
+            cut.add(several[0])
+            for n, definition, known in zip(places, definitions, several, strict=True):
+                asked.join_known(definition, known, buckets, found[n])
+    return found, cut
+
+
+def _until(tables: Iterable[pa.Table], until_us: int | None) -> Iterator[pa.Table]:
+    for table in tables:
+        if until_us is None:
+            yield table
+        else:
+            yield table.filter(pc.less_equal(table["observed_at_us"], until_us))
+
+
+def _passes(size_bytes: int) -> list[range]:
+    """Return the parts of the keys of each pass."""
+    at_once = BUCKETS
+    while at_once > 1 and size_bytes * at_once > PASS_BYTES * BUCKETS:
+        at_once //= 2
+    return [range(low, low + at_once) for low in range(0, BUCKETS, at_once)]
+
+
 class _Rows:
     """The rows asked for, by key, and how much of the log each of them knows."""
 
     def __init__(self, table: pa.Table, *, corrected: bool) -> None:
-        self.key: list[str] = table["key"].to_pylist()
-        self.time_us: list[int] = table["time"].to_pylist()
+        self._table = table
         self._corrected = corrected
         names = table.column_names
         self._position = table["position"].to_pylist() if "position" in names else None
-        known = "known_at" if "known_at" in names else "time"
-        self._known_at: list[int] = table[known].to_pylist()
-        self._places: dict[str, list[int]] = {}
-        for place, key in enumerate(self.key):
-            self._places.setdefault(key, []).append(place)
+        self._known = "known_at" if "known_at" in names else "time"
+
+    @cached_property
+    def time_us(self) -> list[int]:
+        """Event time of each row."""
+        times: list[int] = self._table["time"].to_pylist()
+        return times
+
+    @cached_property
+    def _known_at(self) -> list[int]:
+        known: list[int] = self._table[self._known].to_pylist()
+        return known
+
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        """The rows of each key."""
+        found: dict[str, list[int]] = {}
+        for place, key in enumerate(self._table["key"].to_pylist()):
+            found.setdefault(key, []).append(place)
+        return found
+
+    @cached_property
+    def _codes(self) -> tuple[NDArray[np.int32], dict[str, int]]:
+        """The number of each row's key, and the keys by number."""
+        keys = self._table["key"].combine_chunks().dictionary_encode()
+        names = keys.dictionary.to_pylist()
+        return keys.indices.to_numpy(), {name: n for n, name in enumerate(names)}
+
+    def join_known(
+        self,
+        definition: FeatureSet,
+        known: KnownEvents,
+        buckets: Collection[int],
+        into: dict[str, bulk.Doubles],
+    ) -> None:
+        """Write the features of the rows whose keys lie in some parts of the keys.
+
+        Keys without events are joined too: they stand after the others.
+        """
+        codes, numbers = self._codes
+        places = np.full(len(numbers), -1, np.int64)
+        known = known.only(numbers)
+        keys = list(known.columns.keys)
+        absent = len(keys)
+        for place, key in enumerate(keys):
+            places[numbers[key]] = place
+        for key, number in numbers.items():
+            if places[number] < 0 and bucket_of(key) in buckets:
+                places[number] = absent
+        own = places[codes]
+        rows = np.flatnonzero(own >= 0)
+        own = own[rows]
+        by_key = np.argsort(own, kind="stable")
+        rows, own = rows[by_key], own[by_key]
+        start = np.searchsorted(own, np.arange(absent + 2))
+        counts = np.zeros(len(rows), np.int64)
+        for place in np.flatnonzero(np.diff(start[: absent + 1])).tolist():
+            span = slice(*start[place : place + 2].tolist())
+            counts[span] = self._counted(known, place, rows[span])
+        order = np.lexsort((counts, own))
+        rows = rows[order]
+        times = self._table["time"].to_numpy()[rows]
+        asked = bulk.Asked(start.astype(np.int64), times, counts[order])
+        columns = replace(
+            known.columns,
+            keys=(*keys, ""),
+            key_start=np.append(known.columns.key_start, known.columns.key_start[-1]),
+        )
+        for name, values in bulk.fold(definition, columns, asked=asked).asked.items():
+            if name not in into:
+                into[name] = np.full(len(codes), np.nan)
+            into[name][rows] = values
+
+    def _counted(
+        self, known: KnownEvents, key: int, rows: NDArray[np.int64]
+    ) -> NDArray[np.int64] | int:
+        """Return how many of a key's events each of some of its rows knows."""
+        first, end = known.columns.key_start[key : key + 2].tolist()
+        if self._corrected:
+            return int(end - first)
+        if self._position is not None:
+            stamps = known.position.slice(first, end - first).to_pylist()
+            found = [bisect_right(stamps, self._position[row]) for row in rows.tolist()]
+            return np.array(found, np.int64)
+        arrived = np.maximum.accumulate(known.observed_at_us[first:end])
+        known_at = self._table[self._known].to_numpy()[rows]
+        count: NDArray[np.int64] = np.searchsorted(arrived, known_at, side="right")
+        return count
 
     def join(
         self, definition: FeatureSet, known: Sequence[StampedEvent]

@@ -7,7 +7,7 @@ sign the same test in ``tests/contract``.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from retrodict.envelope import StampedEvent
 from retrodict.lifecycle import Decided, Recorded
@@ -171,6 +171,55 @@ class EventLog(Protocol):
             Only events of these keys, or of keys in these parts (see `bucket_of`);
             all if None.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Which columns of a segment are asked for.
+
+    Attributes
+    ----------
+    envelope
+        Columns beside the payload.
+    fields
+        Fields of the payload, of events whose payload is typed.
+    version
+        Schema version that `fields` are of: a segment with events of others gives
+        their whole payload.
+    """
+
+    envelope: tuple[str, ...]
+    fields: tuple[str, ...]
+    version: int
+
+
+@runtime_checkable
+class ColumnLog(Protocol):
+    """A log that can give its events as Arrow tables."""
+
+    def tables(
+        self,
+        event_type: str,
+        reading: Reading | None = None,
+        *,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
+    ) -> Iterator[Any]:
+        """Yield what `EventLog.read` would, of one type, a segment or less at a time.
+
+        Parameters
+        ----------
+        reading
+            Only these columns; all if None.
+
+        Yields
+        ------
+        pyarrow.Table
+            As `retrodict.arrow_events.known_events` takes them.
+        """
+
+    def size_bytes(self, event_type: str) -> int:
+        """Return how many bytes of segments hold events of a type."""
 
 
 Identity = tuple[str, str, str, str, str]

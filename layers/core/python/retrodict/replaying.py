@@ -7,16 +7,20 @@ parts, so it is the same number whoever computed them.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+from retrodict.arrow_events import known_by, reading_of
 from retrodict.buckets import BUCKETS, bucket_of
+from retrodict.bulk_states import items_of
 from retrodict.envelope import StampedEvent
 from retrodict.errors import IncompleteRebuildError
+from retrodict.features import FeatureSet
 from retrodict.online import item_of
-from retrodict.pipeline import definitions_of, load_pipelines
-from retrodict.ports import EventLog, OnlineItem, OnlineStore
+from retrodict.pipeline import Pipeline, definitions_of, load_pipelines
+from retrodict.ports import ColumnLog, EventLog, OnlineItem, OnlineStore
 from retrodict.scoring import SCORING
 from retrodict.state import KeyState, order_of_knowing
 
@@ -44,6 +48,35 @@ def replay(
             if state.entries:
                 entity = pipeline.entity(definition, key)
                 items[entity] = item_of(entity, state, 1)
+    return items, outcomes
+
+
+def replay_log(
+    log: EventLog | ColumnLog, *, buckets: Collection[int] | None = None
+) -> tuple[dict[str, OnlineItem], Counter[str]]:
+    """Return what `replay` returns for all of a log, or for some parts of the keys.
+
+    A log that gives its events as columns is folded in bulk; the bytes are the same.
+    """
+    if not isinstance(log, ColumnLog):
+        return replay(log.read(buckets=buckets))
+    by_type: dict[str, list[tuple[Pipeline, FeatureSet]]] = {}
+    for pipeline in load_pipelines().values():
+        for definition in pipeline.features:
+            several = by_type.setdefault(definition.event.contract().type, [])
+            several.append((pipeline, definition))
+    items: dict[str, OnlineItem] = {}
+    outcomes: Counter[str] = Counter()
+    for event_type, several in by_type.items():
+        reading = reading_of(definition for _, definition in several)
+        tables = log.tables(event_type, reading, buckets=buckets)
+        known = known_by([definition for _, definition in several], tables)
+        for (pipeline, definition), own in zip(several, known, strict=True):
+            found, counted = items_of(
+                definition, own, partial(pipeline.entity, definition)
+            )
+            items |= {item.entity: item for item in found}
+            outcomes += counted
     return items, outcomes
 
 
@@ -250,7 +283,7 @@ def rebuild_bucket(
     StoreUnavailableError
         Log or store refused even after retries.
     """
-    replayed, outcomes = replay(log.read(buckets=[bucket]))
+    replayed, outcomes = replay_log(log, buckets=[bucket])
     scored = [f"{SCORING}{entity}" for entity in scored_entities(replayed)]
     held = store.load([*replayed, *scored])
     found = compare(replayed, held.values())

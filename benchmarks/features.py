@@ -1,0 +1,350 @@
+"""Compare how window features are computed, in bulk and event by event.
+
+Bulk: mean, std, min, max, count and difference of a million events of a thousand keys,
+over the last 100 events and the last 300 s, in memory, on one core. Ours are bit for
+bit those of the plain fold, which is checked on a sample; the peers' sums depend on the
+order of their additions.
+
+Online: `KeyState` folds batches of 500 events, each with the states of its keys read
+from bytes and written back, as `write_features` does between Kinesis and DynamoDB.
+"""
+
+import argparse
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from math import isnan, sqrt
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pipelines.sensor_anomaly.contract import Reading
+from retrodict import arrow_events, bulk
+from retrodict.envelope import StampedEvent
+from retrodict.features import FeatureSet, feature_set, features
+from retrodict.state import KeyState
+from retrodict.vocabulary import count, difference, last, maximum, mean, minimum, std
+
+from benchmarks.logs import START_US, event_table, events_of
+from benchmarks.peers import enter, medians_s, print_table, write_results
+
+EVENTS: Final = 1_000_000
+KEYS: Final = 1_000
+ROWS: Final = 100
+WINDOW_S: Final = 300
+SECOND_US: Final = 1_000_000
+BATCH: Final = 500
+ONLINE_EVENTS: Final = 20_000
+SAMPLE: Final = 3
+OURS: Final = "retrodict.bulk.fold"
+FROM_ARROW: Final = "retrodict, from the log's Arrow columns"
+ONLINE: Final = "retrodict.KeyState, bytes to bytes"
+DEQUE: Final = "deque a key, states stay in memory"
+
+
+@features(Reading, max_rate="2/s")
+class LastRows:
+    """What is compared over the last rows."""
+
+    mean = mean(Reading.value, last(ROWS))
+    std = std(Reading.value, last(ROWS))
+    min = minimum(Reading.value, last(ROWS))
+    max = maximum(Reading.value, last(ROWS))
+    count = count(Reading.value, last(ROWS))
+    difference = difference(Reading.value)
+
+
+@features(Reading, max_rate="2/s")
+class LastSeconds:
+    """What is compared over the last seconds."""
+
+    mean = mean(Reading.value, last(f"{WINDOW_S}s"))
+    std = std(Reading.value, last(f"{WINDOW_S}s"))
+    min = minimum(Reading.value, last(f"{WINDOW_S}s"))
+    max = maximum(Reading.value, last(f"{WINDOW_S}s"))
+    count = count(Reading.value, last(f"{WINDOW_S}s"))
+    difference = difference(Reading.value)
+
+
+ROWS_SET: Final = feature_set(LastRows)
+SECONDS_SET: Final = feature_set(LastSeconds)
+
+
+def bulk_acts(
+    table: pa.Table, definition: FeatureSet
+) -> dict[str, Callable[[], object]]:
+    """Return each way to compute a definition over all rows, by name."""
+    by_rows = definition is ROWS_SET
+    columns = arrow_events.known_events(definition, table).columns
+    wanted = np.ones(table.num_rows, np.bool_)
+
+    def from_arrow() -> bulk.BulkFold:
+        known = arrow_events.known_events(definition, table).columns
+        return bulk.fold(definition, known, wanted=wanted)
+
+    plain = pa.table(
+        {
+            "key": table["key"],
+            "time": table["time_us"].cast(pa.timestamp("us", "UTC")),
+            "value": pa.chunked_array([c.field("value") for c in table["data"].chunks]),
+        }
+    )
+    return {
+        **_polars(plain, by_rows=by_rows),
+        **_duckdb(plain, by_rows=by_rows),
+        **_pandas(plain, by_rows=by_rows),
+        FROM_ARROW: from_arrow,
+        OURS: lambda: bulk.fold(definition, columns, wanted=wanted),
+    }
+
+
+def _polars(plain: pa.Table, *, by_rows: bool) -> dict[str, Callable[[], object]]:
+    import polars as pl  # noqa: PLC0415 - a peer
+
+    frame = pl.DataFrame(pl.from_arrow(plain)).with_columns(
+        pl.col("key").cast(pl.Categorical)
+    )
+    value = pl.col("value")
+    change = (value - value.shift(1)).over("key").alias("difference")
+
+    def over_rows() -> object:
+        size: Any = {"window_size": ROWS, "min_samples": 1}
+        return frame.select(
+            value.rolling_mean(**size).over("key").alias("mean"),
+            value.rolling_std(**size).over("key").alias("std"),
+            value.rolling_min(**size).over("key").alias("min"),
+            value.rolling_max(**size).over("key").alias("max"),
+            (pl.int_range(pl.len()) + 1).clip(1, ROWS).over("key").alias("count"),
+            change,
+        )
+
+    def over_seconds() -> object:
+        return frame.rolling("time", period=f"{WINDOW_S}s", group_by="key").agg(
+            value.mean().alias("mean"),
+            value.std().alias("std"),
+            value.min().alias("min"),
+            value.max().alias("max"),
+            value.count().alias("count"),
+        ), frame.select(change)
+
+    def over_seconds_by() -> object:
+        size: Any = {"by": "time", "window_size": f"{WINDOW_S}s"}
+        one = pl.lit(1.0)
+        return frame.select(
+            value.rolling_mean_by(**size).over("key").alias("mean"),
+            value.rolling_std_by(**size).over("key").alias("std"),
+            value.rolling_min_by(**size).over("key").alias("min"),
+            value.rolling_max_by(**size).over("key").alias("max"),
+            (value * 0 + one).rolling_sum_by(**size).over("key").alias("count"),
+            change,
+        )
+
+    if by_rows:
+        return {"polars rolling_*().over(key)": over_rows}
+    return {
+        "polars rolling(group_by=key)": over_seconds,
+        "polars rolling_*_by().over(key)": over_seconds_by,
+    }
+
+
+def _duckdb(plain: pa.Table, *, by_rows: bool) -> dict[str, Callable[[], object]]:
+    import duckdb  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+
+    span = (
+        f"rows between {ROWS - 1} preceding and current row"
+        if by_rows
+        else f"range between interval {WINDOW_S} seconds preceding and current row"
+    )
+    connection: Any = duckdb.connect(config={"threads": 1})
+    connection.register("plain", plain)
+    connection.execute("create table held as select * from plain")
+    query = (
+        "select avg(value) over w, stddev_samp(value) over w, "  # noqa: S608 - ours
+        "min(value) over w, max(value) over w, count(value) over w, "
+        "value - lag(value) over (partition by key order by time) from held "
+        f"window w as (partition by key order by time {span})"
+    )
+    return {"duckdb window": lambda: connection.sql(query).to_arrow_table()}
+
+
+def _pandas(plain: pa.Table, *, by_rows: bool) -> dict[str, Callable[[], object]]:
+    frame = plain.to_pandas()
+    frame["key"] = frame["key"].astype("category")
+    if not by_rows:
+        frame = frame.set_index("time")
+    size: Any = ROWS if by_rows else f"{WINDOW_S}s"
+
+    def act() -> object:
+        groups = frame.groupby("key", observed=True, sort=False)["value"]
+        rolling = groups.rolling(size, min_periods=1)
+        found = [rolling.mean(), rolling.std(), rolling.min(), rolling.max()]
+        return [*found, rolling.count(), groups.diff()]
+
+    return {"pandas groupby.rolling": act}
+
+
+def check_bits(table: pa.Table, definition: FeatureSet) -> int:
+    """Compare some keys bit by bit with the plain fold, and return how many events.
+
+    Raises
+    ------
+    SystemExit
+        A bit differs.
+    """
+    columns = arrow_events.known_events(definition, table).columns
+    wanted = np.ones(table.num_rows, np.bool_)
+    found = bulk.fold(definition, columns, wanted=wanted)
+    checked = 0
+    for place in np.linspace(0, len(columns.keys) - 1, SAMPLE).astype(int).tolist():
+        first, end = columns.key_start[place : place + 2].tolist()
+        _, folded = KeyState(definition).fold(
+            events_of(table.slice(first, end - first)), emit=True
+        )
+        for row, one in enumerate(folded, first):
+            for name, value in (one.features or {}).items():
+                got = float(found.features[name][row])
+                if not (got == value or (value is None and isnan(got))):
+                    raise SystemExit(f"{name} of row {row}: {got!r}, not {value!r}")
+            checked += 1
+    return checked
+
+
+class Deque:
+    """What a stream processor keeps of a key by hand, in memory.
+
+    Sums are added to and taken from, and drift; bounds are falling and rising runs;
+    events must come in order.
+    """
+
+    def __init__(self) -> None:
+        self._held: deque[tuple[int, float]] = deque()
+        self._low: deque[tuple[int, float]] = deque()
+        self._high: deque[tuple[int, float]] = deque()
+        self._sum = self._squares = 0.0
+        self._before: float | None = None
+
+    def push(self, time_us: int, value: float) -> tuple[Any, ...]:
+        """Return the features with one more event, which must be the newest."""
+        held, low, high = self._held, self._low, self._high
+        held.append((time_us, value))
+        self._sum += value
+        self._squares += value * value
+        while low and low[-1][1] >= value:
+            low.pop()
+        low.append((time_us, value))
+        while high and high[-1][1] <= value:
+            high.pop()
+        high.append((time_us, value))
+        start_us = time_us - WINDOW_S * SECOND_US
+        while held[0][0] <= start_us:
+            _, old = held.popleft()
+            self._sum -= old
+            self._squares -= old * old
+        while low[0][0] <= start_us:
+            low.popleft()
+        while high[0][0] <= start_us:
+            high.popleft()
+        n = len(held)
+        spread = self._squares - self._sum * self._sum / n
+        std = sqrt(max(0.0, spread) / (n - 1)) if n > 1 else None
+        change = None if self._before is None else value - self._before
+        self._before = value
+        return self._sum / n, std, low[0][1], high[0][1], n, change
+
+
+def stream(
+    events: int, *, zipf: bool, in_order: bool, seed: int = 7
+) -> list[StampedEvent]:
+    """Return what a fleet sends, in order of arrival; some may come out of order."""
+    dice = random.Random(seed)  # noqa: S311 - a fleet, not a secret
+    weights = [1 / (n + 1) ** 1.1 if zipf else 1.0 for n in range(KEYS)]
+    keys = dice.choices(range(KEYS), weights, k=events)
+    lags = [0 if in_order else int(dice.expovariate(1 / 5) * SECOND_US) for _ in keys]
+    number = np.arange(events)
+    table = event_table(
+        np.array(keys), START_US + number * 40_000 - np.array(lags), number, seed=seed
+    )
+    return events_of(table)
+
+
+def batches(events: Sequence[StampedEvent]) -> Iterator[dict[str, list[StampedEvent]]]:
+    """Yield the events of each batch by key."""
+    for start in range(0, len(events), BATCH):
+        by_key: dict[str, list[StampedEvent]] = {}
+        for event in events[start : start + BATCH]:
+            by_key.setdefault(event.key, []).append(event)
+        yield by_key
+
+
+def fold_online(events: Sequence[StampedEvent]) -> dict[str, bytes]:
+    """Fold batches into states that lie in a store as bytes, and return those."""
+    store: dict[str, bytes] = {}
+    for by_key in batches(events):
+        for key, own in by_key.items():
+            state, _ = KeyState.decode(SECONDS_SET, store.get(key)).fold(own)
+            dict(state.features)
+            store[key] = state.encode()
+    return store
+
+
+def fold_deques(events: Sequence[StampedEvent]) -> dict[str, Deque]:
+    """Push every event through the deque of its key."""
+    store: dict[str, Deque] = {}
+    for by_key in batches(events):
+        for key, own in by_key.items():
+            state = store.setdefault(key, Deque())
+            for event in own:
+                state.push(event.time_us, event.data["value"])
+    return store
+
+
+def fleet(events: int) -> pa.Table:
+    """Return readings, one a second from each of the keys, in order of key."""
+    number = np.arange(events).reshape(-1, KEYS).T.ravel()
+    key: NDArray[np.int64] = number % KEYS
+    return event_table(key, START_US + number // KEYS * SECOND_US + key, number)
+
+
+def main() -> None:
+    """Measure, print the tables and write ``out/bench/features.json``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=EVENTS)
+    parser.add_argument("--online-events", type=int, default=ONLINE_EVENTS)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", choices=("bulk", "online"))
+    chosen = parser.parse_args()
+    tables: dict[str, Any] = {}
+    if chosen.only != "online":
+        table = fleet(chosen.events // KEYS * KEYS)
+        for name, definition in (
+            (f"last {ROWS} rows", ROWS_SET),
+            (f"last {WINDOW_S} s", SECONDS_SET),
+        ):
+            checked = check_bits(table, definition)
+            seconds = medians_s(bulk_acts(table, definition), chosen.runs)
+            rates = {peer: table.num_rows / s / 1e3 for peer, s in seconds.items()}
+            heading = f"{table.num_rows:,} events, {name} ({checked} rows bit-equal)"
+            print_table(heading, "thousand events/s", rates, [OURS, FROM_ARROW])
+            tables[name] = rates
+    if chosen.only != "bulk":
+        for zipf in (True, False):
+            for in_order in (True, False):
+                events = stream(chosen.online_events, zipf=zipf, in_order=in_order)
+                acts: dict[str, Callable[[], object]] = {
+                    DEQUE: partial(fold_deques, events),
+                    ONLINE: partial(fold_online, events),
+                }
+                seconds = medians_s(acts, chosen.runs)
+                rates = {peer: len(events) / s / 1e3 for peer, s in seconds.items()}
+                name = f"online, {'Zipf(1.1)' if zipf else 'uniform'} keys, "
+                name += "in order" if in_order else "out of order"
+                print_table(name, "thousand events/s", rates, [ONLINE])
+                tables[name] = rates
+    write_results("features", tables)
+
+
+if __name__ == "__main__":
+    enter()
+    main()

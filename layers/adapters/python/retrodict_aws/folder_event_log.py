@@ -1,0 +1,73 @@
+"""A copy of the event log in a folder, as ``aws s3 sync`` makes it, for a notebook."""
+
+import re
+from collections.abc import Collection, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+from retrodict.envelope import StampedEvent
+from retrodict.ports import Reading
+
+from retrodict_aws.segments import Segment, buckets_of
+
+_BUCKET: Final = re.compile(r"bucket=(\d\d)")
+
+
+class FolderEventLog:
+    """Read the segments below a folder.
+
+    Parameters
+    ----------
+    folder
+        What holds ``type=<type>/arrived=<date>/...parquet``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(
+        self,
+        types: Collection[str] | None = None,
+        *,
+        arrived_from: date | None = None,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
+    ) -> Iterator[StampedEvent]:
+        """Yield every event of every segment; see `EventLog.read`."""
+        since = "" if arrived_from is None else f"arrived={arrived_from.isoformat()}"
+        for path in self._paths(types, buckets_of(keys, buckets)):
+            event_type, arrived = path.relative_to(self._folder).parts[:2]
+            if arrived >= since:
+                segment = Segment(event_type.removeprefix("type="), path)
+                yield from segment.events(keys=keys, buckets=buckets)
+
+    def tables(
+        self,
+        event_type: str,
+        reading: Reading | None = None,
+        *,
+        keys: Collection[str] | None = None,
+        buckets: Collection[int] | None = None,
+    ) -> Iterator[pa.Table]:
+        """Yield the events of one type as tables; see `ColumnLog.tables`."""
+        for path in self._paths([event_type], buckets_of(keys, buckets)):
+            segment = Segment(event_type, path)
+            yield from segment.tables(reading, keys=keys, buckets=buckets)
+
+    def size_bytes(self, event_type: str) -> int:
+        """Return how many bytes of segments hold events of a type."""
+        return sum(path.stat().st_size for path in self._paths([event_type], None))
+
+    def _paths(
+        self, types: Collection[str] | None, wanted: Collection[int] | None
+    ) -> Iterator[Path]:
+        """Yield the segments that may hold events of some types and parts."""
+        for path in sorted(self._folder.glob("type=*/**/*.parquet")):
+            event_type = path.relative_to(self._folder).parts[0]
+            if types is not None and event_type.removeprefix("type=") not in types:
+                continue
+            bucket = _BUCKET.search(str(path.relative_to(self._folder)))
+            if wanted is None or bucket is None or int(bucket[1]) in wanted:
+                yield path

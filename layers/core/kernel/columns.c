@@ -1,0 +1,207 @@
+/* What the Arrow buffers of the event log say, as the fold over columns reads it.
+ *
+ * Texts come as Arrow keeps them: bytes one after the other, and n + 1 offsets.
+ */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- identities: SHA-256 (FIPS 180-4) of four messages at once --------------------- */
+
+enum { LANES = 4, BLOCK = 64 };
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+
+static const uint32_t ROUND[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4,
+    0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe,
+    0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f,
+    0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7,
+    0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc,
+    0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b,
+    0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116,
+    0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
+    0xc67178f2,
+};
+static const uint32_t START[8] = {
+    0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+    0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+};
+
+#define ROTATED(x, n) ((x) >> (n) | (x) << (32 - (n)))
+
+static void compress(Words state[8], Words w[16]) {
+    Words a = state[0], b = state[1], c = state[2], d = state[3];
+    Words e = state[4], f = state[5], g = state[6], h = state[7];
+    for (int r = 0; r < 64; r++) {
+        if (r >= 16) {
+            Words x = w[(r + 1) & 15], y = w[(r + 14) & 15];
+            w[r & 15] += (ROTATED(x, 7) ^ ROTATED(x, 18) ^ x >> 3) + w[(r + 9) & 15]
+                         + (ROTATED(y, 17) ^ ROTATED(y, 19) ^ y >> 10);
+        }
+        Words t = h + (ROTATED(e, 6) ^ ROTATED(e, 11) ^ ROTATED(e, 25))
+                  + ((e & f) ^ (~e & g)) + ROUND[r] + w[r & 15];
+        Words u = (ROTATED(a, 2) ^ ROTATED(a, 13) ^ ROTATED(a, 22))
+                  + ((a & b) ^ (a & c) ^ (b & c));
+        h = g; g = f; f = e; e = d + t;
+        d = c; c = b; b = a; a = t + u;
+    }
+    state[0] += a; state[1] += b; state[2] += c; state[3] += d;
+    state[4] += e; state[5] += f; state[6] += g; state[7] += h;
+}
+
+static void put_big(uint8_t *to, uint64_t v, int bytes) {
+    for (int k = 0; k < bytes; k++) to[k] = (uint8_t)(v >> 8 * (bytes - 1 - k));
+}
+
+static uint32_t big(const uint8_t *from) {
+    uint32_t v;
+    memcpy(&v, from, 4);
+    return __builtin_bswap32(v);
+}
+
+static int64_t longest(int64_t n, const int32_t *at) {
+    int64_t most = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (at[i + 1] - at[i] > most) most = at[i + 1] - at[i];
+    return most;
+}
+
+/* The first 64 bits of the SHA-256 of each source, with its length, and id.
+ * 0 on success, 1 where memory ran out. */
+int retrodict_identities(int64_t n, const int32_t *source_at, const uint8_t *source,
+                         const int32_t *id_at, const uint8_t *id, uint64_t *identity) {
+    int64_t most = 4 + longest(n, source_at) + longest(n, id_at) + 9;
+    int64_t room = (most + BLOCK - 1) / BLOCK * BLOCK;
+    uint8_t *message = malloc((size_t)(LANES * room));
+    if (!message) return 1;
+    for (int64_t i = 0; i < n; i += LANES) {
+        int64_t blocks[LANES], all = 0;
+        for (int lane = 0; lane < LANES; lane++) {
+            int64_t row = i + lane < n ? i + lane : n - 1;
+            int64_t first = source_at[row + 1] - source_at[row];
+            int64_t second = id_at[row + 1] - id_at[row], length = 4 + first + second;
+            uint8_t *to = message + lane * room;
+            blocks[lane] = (length + 9 + BLOCK - 1) / BLOCK;
+            if (blocks[lane] > all) all = blocks[lane];
+            put_big(to, (uint64_t)first, 4);
+            memcpy(to + 4, source + source_at[row], (size_t)first);
+            memcpy(to + 4 + first, id + id_at[row], (size_t)second);
+            to[length] = 0x80;
+            memset(to + length + 1, 0, (size_t)(blocks[lane] * BLOCK - length - 9));
+            put_big(to + blocks[lane] * BLOCK - 8, 8 * (uint64_t)length, 8);
+        }
+        Words state[8], w[16];
+        for (int k = 0; k < 8; k++) state[k] = (Words){0} + START[k];
+        for (int64_t block = 0; block < all; block++) {
+            for (int k = 0; k < 16; k++)
+                for (int lane = 0; lane < LANES; lane++)
+                    w[k][lane] = block < blocks[lane]
+                        ? big(message + lane * room + block * BLOCK + 4 * k) : 0;
+            compress(state, w);
+            for (int lane = 0; lane < LANES; lane++)
+                if (block == blocks[lane] - 1 && i + lane < n)
+                    identity[i + lane] = (uint64_t)state[0][lane] << 32 | state[1][lane];
+        }
+    }
+    free(message);
+    return 0;
+}
+
+/* The first four hexadecimal digits of each text; 0 on success, 1 + the row where they
+ * are none. */
+int64_t retrodict_checks(int64_t n, const int32_t *at, const uint8_t *digest,
+                         uint16_t *check) {
+    for (int64_t i = 0; i < n; i++) {
+        if (at[i + 1] - at[i] < 4) return i + 1;
+        uint32_t v = 0;
+        for (int k = 0; k < 4; k++) {
+            uint8_t c = digest[at[i] + k], digit;
+            if (c >= '0' && c <= '9') digit = c - '0';
+            else if (c >= 'a' && c <= 'f') digit = c - 'a' + 10;
+            else if (c >= 'A' && c <= 'F') digit = c - 'A' + 10;
+            else return i + 1;
+            v = v << 4 | digit;
+        }
+        check[i] = (uint16_t)v;
+    }
+    return 0;
+}
+
+/* --- the order of (key, position) -------------------------------------------------- */
+
+typedef struct {
+    const int64_t *at;
+    const uint8_t *text;
+} Texts;
+
+static inline int compared(const Texts *p, int64_t a, int64_t b) {
+    int64_t own = p->at[a + 1] - p->at[a], other = p->at[b + 1] - p->at[b];
+    int found = memcmp(p->text + p->at[a], p->text + p->at[b],
+                       (size_t)(own < other ? own : other));
+    return found ? found : (own > other) - (own < other);
+}
+
+enum { FOLLOWS, BEGINS, REPEATS };
+
+/* Mark each row: it follows the one before, begins a key, or repeats a position.
+ * Return 1 where the rows are in another order than that of (key, position). */
+int retrodict_in_order(int64_t n, const int32_t *key, const int64_t *at,
+                       const uint8_t *text, uint8_t *mark) {
+    Texts p = {at, text};
+    for (int64_t i = 0; i < n; i++) {
+        mark[i] = BEGINS;
+        if (!i || key[i] > key[i - 1]) continue;
+        if (key[i] < key[i - 1]) return 1;
+        int found = compared(&p, i - 1, i);
+        if (found > 0) return 1;
+        mark[i] = found ? FOLLOWS : REPEATS;
+    }
+    return 0;
+}
+
+/* Merge the runs of rows [from, to) that ascend already, until there is one. */
+static void merge_runs(const Texts *p, int64_t *row, int64_t *other, int64_t from,
+                       int64_t to) {
+    for (;;) {
+        int64_t out = from, low = from, runs = 0;
+        while (low < to) {
+            int64_t middle = low + 1;
+            while (middle < to && compared(p, row[middle - 1], row[middle]) <= 0)
+                middle++;
+            int64_t high = middle < to ? middle + 1 : to;
+            while (high < to && compared(p, row[high - 1], row[high]) <= 0) high++;
+            int64_t a = low, b = middle;
+            while (a < middle && b < high)
+                other[out++] = compared(p, row[a], row[b]) <= 0 ? row[a++] : row[b++];
+            while (a < middle) other[out++] = row[a++];
+            while (b < high) other[out++] = row[b++];
+            low = high;
+            runs++;
+        }
+        memcpy(row + from, other + from, 8 * (size_t)(to - from));
+        if (runs <= 1) return;
+    }
+}
+
+/* Order rows by (key, position), stable, and mark them; keys are 0 to keys - 1.
+ * 0 on success, 1 where memory ran out. */
+int retrodict_sort(int64_t n, int64_t keys, const int32_t *key, const int64_t *at,
+                   const uint8_t *text, int64_t *row, uint8_t *mark) {
+    Texts p = {at, text};
+    int64_t *start = calloc((size_t)keys + 2, 8), *other = malloc(8 * (size_t)n + 8);
+    if (!start || !other) { free(start); free(other); return 1; }
+    for (int64_t i = 0; i < n; i++) start[key[i] + 2]++;
+    for (int64_t k = 1; k <= keys; k++) start[k + 1] += start[k];
+    for (int64_t i = 0; i < n; i++) row[start[key[i] + 1]++] = i;
+    for (int64_t k = 0; k < keys; k++) {
+        merge_runs(&p, row, other, start[k], start[k + 1]);
+        for (int64_t i = start[k]; i < start[k + 1]; i++)
+            mark[i] = i == start[k] ? BEGINS
+                      : compared(&p, row[i - 1], row[i]) ? FOLLOWS : REPEATS;
+    }
+    free(start);
+    free(other);
+    return 0;
+}

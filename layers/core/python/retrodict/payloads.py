@@ -1,0 +1,28 @@
+"""The payloads in a table of events, whatever the layout of its segment.
+
+`data` is JSON text, or a struct with a column for each field; where a struct would
+change a payload, `raw_data` holds it as JSON text.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+
+def payloads(table: Any) -> Iterator[dict[str, Any]]:
+    """Yield the payload of each row of an Arrow table of events, shape (n,)."""
+    names = table.schema.names
+    raw = table["raw_data"].to_pylist() if "raw_data" in names else None
+    if "data" not in names:
+        return map(json.loads, raw or ())
+    if str(table.schema.field("data").type) == "string":
+        return map(json.loads, table["data"].to_pylist())
+    typed = table["data"].combine_chunks()
+    fields = [field.name for field in typed.type]
+    children = [typed.field(name).to_pylist() for name in fields]
+    return (
+        dict(zip(fields, values, strict=True)) if text is None else json.loads(text)
+        for text, values in zip(
+            raw or [None] * table.num_rows, zip(*children, strict=True), strict=True
+        )
+    )
