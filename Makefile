@@ -42,7 +42,8 @@ types: setup
 	for f in functions/*/; do MYPYPATH=$$f mypy $$f || exit 1; done
 
 tests: setup
-	pytest -q
+	pytest -q -n 2 --dist loadfile --ignore=tests/contract --ignore=tests/e2e
+	pytest -q tests/contract tests/e2e
 
 synth: setup ## the templates of every environment, linted; needs no AWS account
 	python app.py
