@@ -273,9 +273,9 @@ class Segment:
             table = _where(table, "key", keys)
         if buckets is not None:
             present = table["key"].unique().to_pylist()
-            table = _where(
-                table, "key", [key for key in present if bucket_of(key) in buckets]
-            )
+            own = [key for key in present if bucket_of(key) in buckets]
+            if len(own) < len(present):
+                table = _where(table, "key", own)
         return table
 
 
