@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pipelines.sensor_anomaly.contract import Reading
-from retrodict_aws.segments import schema_of
+from retrodict_aws.segments import options_of, schema_of
 
 from benchmarks.peers import RUNS, enter, medians_s, print_table, write_results
 
@@ -22,7 +22,7 @@ EVENTS: Final = 1_000_000
 KEYS: Final = 1_000
 START_US: Final = 1_767_614_400_000_000
 OURS: Final = "retrodict, pyarrow zstd level 1"
-OUR_OPTIONS: Final = {"compression": "zstd", "compression_level": 1}
+OUR_OPTIONS: Final = options_of(Reading.contract())
 """What `S3EventLog.append` asks for."""
 
 DICTIONARIES: Final = ["key", "source"]

@@ -27,7 +27,7 @@ from retrodict.buckets import BUCKETS, bucket_of
 from retrodict.contracts import Event, Key
 from retrodict.features import FeatureSet, feature_set, features
 from retrodict_aws.folder_event_log import FolderEventLog
-from retrodict_aws.segments import ROWS_OF_A_GROUP
+from retrodict_aws.segments import options_of
 
 from benchmarks.logs import START_US, event_table
 from benchmarks.peers import RESULTS, enter, write_results
@@ -93,13 +93,7 @@ def write(folder: Path, rows: int) -> None:
             log = folder / f"type={event.contract().type}/arrived=2026-01-05"
             path = log / f"bucket={bucket:02}/v1-bench.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(
-                table,
-                path,
-                compression="zstd",
-                compression_level=1,
-                row_group_size=ROWS_OF_A_GROUP,
-            )
+            pq.write_table(table, path, **options_of(event.contract()))
             value = table["data"].combine_chunks().field("value")
             when = table["time_us"].cast(pa.timestamp("us", "UTC"))
             plain.append(

@@ -335,8 +335,8 @@ def _join_columns(
             tables = log.tables(event_type, reading, buckets=buckets)
             several = known_by(definitions, _until(tables, until_us))
             cut.add(several[0])
-            for n, definition, known in zip(places, definitions, several, strict=True):
-                asked.join_known(definition, known, buckets, found[n])
+            for n, definition in zip(places, definitions, strict=True):
+                asked.join_known(definition, several.pop(0), buckets, found[n])
     return found, cut
 
 
