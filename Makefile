@@ -74,6 +74,7 @@ bench: setup ## what one machine carries, and what others reach beside it
 	python -m benchmarks.online_store
 	python benchmarks/features.py
 	python benchmarks/rebuild.py
+	python benchmarks/training_sets.py
 
 fuzz: setup ## throw INPUTS=1000000 inputs at the validator, judged by an oracle
 	python -m tests.fuzz --inputs $(INPUTS)

@@ -1,12 +1,13 @@
 """Event logs to measure with: readings of a fleet, in the columns of the segments."""
 
-import hashlib
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pipelines.sensor_anomaly.contract import Reading
+from retrodict.contracts import Event
 from retrodict.envelope import StampedEvent
 from retrodict_aws.segments import schema_of
 
@@ -19,7 +20,9 @@ def event_table(
     key: NDArray[np.int64],
     time_us: NDArray[np.int64],
     number: NDArray[np.int64],
+    *,
     seed: int = 1,
+    event: type[Event] = Reading,
 ) -> pa.Table:
     """Return readings of typed, plain events as a segment holds them.
 
@@ -29,33 +32,36 @@ def event_table(
         Number of the sensor of each event, shape (n,).
     number
         Its place in the order of knowing, shape (n,).
+    event
+        A contract with `sensor_id` and `value`; other fields are null.
     """
     n = len(key)
-    schema = schema_of(Reading.contract())
+    schema = schema_of(event.contract())
     dice = np.random.default_rng(seed)
     value = np.round(20 + 5 * dice.standard_normal(n), 2)
     sensors = pa.array([f"s-{k:04}" for k in range(int(key.max(initial=0)) + 1)])
     names = sensors.take(pa.array(key))
-    typed = {
-        "sensor_id": names,
-        "value": pa.array(value),
-        "site": pa.nulls(n, pa.string()),
-    }
+    typed = {"sensor_id": names, "value": pa.array(value)}
     struct = schema.field("data").type
-    numbers = number.tolist()
+    numbers = pc.cast(pa.array(number), pa.string())
+    hexadecimal = pa.py_buffer(dice.bytes(32 * n).hex().encode())
+    ends = pa.py_buffer(np.arange(n + 1, dtype=np.int32) * 64)
     columns = {
         "key": names,
-        "source": pa.array(["urn:fleet"] * n),
-        "id": pa.array(map(str, numbers)),
+        "source": pa.array(["urn:fleet"]).take(pa.array(np.zeros(n, np.int64))),
+        "id": numbers,
         "schema_version": pa.array(np.ones(n, np.int32)),
         "time_us": pa.array(time_us),
         "observed_at_us": pa.array(time_us + DELAY_US),
-        "position": pa.array([f"000000000000-{k:056}" for k in numbers]),
+        "position": pc.binary_join_element_wise(
+            "000000000000", pc.utf8_lpad(numbers, 56, "0"), "-"
+        ),
         "late": pa.array(np.zeros(n, np.bool_)),
         "tags": pa.array([()] * n, pa.list_(pa.string())),
-        "digest": pa.array([hashlib.sha256(b"%d" % k).hexdigest() for k in numbers]),
+        "digest": pa.StringArray.from_buffers(n, ends, hexadecimal),
         "data": pa.StructArray.from_arrays(
-            [typed[field.name] for field in struct], fields=[*struct]
+            [typed.get(field.name, pa.nulls(n, field.type)) for field in struct],
+            fields=[*struct],
         ),
     }
     empty = {name: pa.nulls(n, pa.string()) for name in schema.names}

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pipelines.sensor_anomaly.contract import Reading
-from retrodict_aws.segments import ROWS_OF_A_GROUP, schema_of
+from retrodict_aws.segments import options_of, schema_of
 
 from benchmarks.peers import RUNS, enter, medians_s, print_table, write_results
 
@@ -22,12 +22,8 @@ EVENTS: Final = 1_000_000
 KEYS: Final = 1_000
 START_US: Final = 1_767_614_400_000_000
 OURS: Final = "retrodict, pyarrow zstd level 1"
-OUR_OPTIONS: Final = {
-    "compression": "zstd",
-    "compression_level": 1,
-    "row_group_size": ROWS_OF_A_GROUP,
-}
-"""What a segment of the log is written with."""
+OUR_OPTIONS: Final = options_of(Reading.contract())
+"""What `S3EventLog.append` asks for."""
 
 DICTIONARIES: Final = ["key", "source"]
 MEGABYTE: Final = 1e6
@@ -51,7 +47,6 @@ def log(events: int) -> pa.Table:
         "data": [
             {
                 "sensor_id": f"s-{number % KEYS:04}",
-                "site": None,
                 "value": 20 + number * 7919 % 1000 / 100,
             }
             for number in numbers
@@ -60,15 +55,14 @@ def log(events: int) -> pa.Table:
         "causation_id": nothing,
         "correlation_id": nothing,
     }
-    schema = schema_of(Reading.contract())
-    return pa.table([columns[name] for name in schema.names], schema=schema)
+    return pa.table(columns, schema=schema_of(Reading.contract()))
 
 
 def writers(table: pa.Table) -> dict[str, Callable[[], bytes]]:
     """Return each way to make a file of `table`, by name."""
     import polars as pl  # noqa: PLC0415 - a peer
 
-    frame = pl.DataFrame(table)
+    frame = pl.DataFrame(pl.from_arrow(table))
 
     def with_pyarrow(**options: Any) -> bytes:
         buffer = BytesIO()
@@ -116,7 +110,6 @@ def main() -> None:
         raise SystemExit("a file does not hold what was written")
     tables: dict[str, Any] = {
         "events": len(table),
-        "runs": chosen.runs,
         "arrow_megabytes": size,
         "file_megabytes": {name: len(raw) / MEGABYTE for name, raw in written.items()},
     }

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pipelines.sensor_anomaly import pipeline
+from pipelines.sensor_anomaly.contract import Reading
 from retrodict.arrow_events import known_events, reading_of
 from retrodict.buckets import BUCKETS, bucket_of
 from retrodict.bulk_states import items_of
@@ -24,7 +25,7 @@ from retrodict.features import FeatureSet
 from retrodict.online import item_of
 from retrodict.ports import OnlineItem
 from retrodict.state import KeyState
-from retrodict_aws.segments import ROWS_OF_A_GROUP, Segment
+from retrodict_aws.segments import Segment, options_of
 
 from benchmarks.features import SECONDS_SET, fleet
 from benchmarks.peers import RUNS, enter, medians_s, print_table, write_results
@@ -46,9 +47,7 @@ def compacted(table: pa.Table) -> dict[int, bytes]:
         pq.write_table(
             table.filter(pa.array(of_row == bucket)),
             raw,
-            compression="zstd",
-            compression_level=1,
-            row_group_size=ROWS_OF_A_GROUP,
+            **options_of(Reading.contract()),
         )
         found[bucket] = raw.getvalue()
     return found

@@ -106,11 +106,27 @@ def encode(events: Sequence[StampedEvent], contract: Contract | None) -> bytes:
     pq.write_table(
         pa.table([columns[name] for name in schema.names], schema=schema),
         buffer,
-        compression="zstd",
-        compression_level=1,
-        row_group_size=ROWS_OF_A_GROUP,
+        **options_of(contract),
     )
     return buffer.getvalue()
+
+
+def options_of(contract: Contract | None) -> dict[str, Any]:
+    """Return how a segment is written.
+
+    A dictionary is tried only of columns whose values repeat: of the others it would be
+    given up after a megabyte, which takes longer than writing them.
+    """
+    fields = () if contract is None else contract.fields
+    texts = [f"data.{ref.name}" for ref in fields if ref.type is str]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "row_group_size": ROWS_OF_A_GROUP,
+        "use_dictionary": [
+            "key", "source", "schema_version", "late", "tags.list.element", *texts
+        ],
+    }  # fmt: skip
 
 
 def _typed(
@@ -273,9 +289,9 @@ class Segment:
             table = _where(table, "key", keys)
         if buckets is not None:
             present = table["key"].unique().to_pylist()
-            table = _where(
-                table, "key", [key for key in present if bucket_of(key) in buckets]
-            )
+            own = [key for key in present if bucket_of(key) in buckets]
+            if len(own) < len(present):
+                table = _where(table, "key", own)
         return table
 
 

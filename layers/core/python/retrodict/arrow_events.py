@@ -136,7 +136,7 @@ def known_by(
     several = [tables] if isinstance(tables, pa.Table) else tables
     parts = [_Part(definitions, table) for table in several if table.num_rows]
     key, names = _keys([chunk for part in parts for chunk in part.keys])
-    position = _joined([chunk for part in parts for chunk in part.positions])
+    position = _joined(parts)
     rows, mark = _order(key, len(names), position)
     kept = None if rows is None else rows[mark != _REPEATS]
     mark = mark[mark != _REPEATS]
@@ -219,7 +219,11 @@ def _keys(chunks: list[pa.DictionaryArray]) -> tuple[NDArray[np.int32], list[str
     ]
 
 
-def _joined(chunks: list[pa.LargeStringArray]) -> pa.LargeStringArray:
+def _joined(parts: Sequence[_Part]) -> pa.LargeStringArray:
+    """Return the positions of all parts, which keep theirs no more."""
+    chunks = [chunk for part in parts for chunk in part.positions]
+    for part in parts:
+        part.positions = []
     if len(chunks) == 1:
         return chunks[0]
     return pa.concat_arrays([*chunks, pa.array([], pa.large_string())])

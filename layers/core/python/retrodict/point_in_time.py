@@ -34,7 +34,7 @@ from retrodict.system_events import LabelGiven
 METADATA: Final = b"retrodict.training_set"
 """Key of a set's manifest in the metadata of its Arrow schema."""
 
-PASS_BYTES: Final = 32 << 20
+PASS_BYTES: Final = 16 << 20
 """Parquet of the log that may come into memory at once."""
 
 _MICROSECONDS: Final = pa.timestamp("us", "UTC")
@@ -237,13 +237,34 @@ def content_digest(table: pa.Table) -> str:
     for name, column in zip(table.column_names, table.columns, strict=True):
         head = f"{len(name)} {name} {column.type} {len(column)}\n"
         digest.update(head.encode())
-        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-            digest.update(np.packbits(column.is_valid().to_numpy()).tobytes())
-            digest.update(pc.fill_null(column, 0).to_numpy().tobytes())
-        else:
-            text = json.dumps(column.to_pylist(), default=str)
-            digest.update(text.encode())
+        for part in _raw(column):
+            digest.update(part)
     return f"sha256:{digest.hexdigest()}"
+
+
+def _raw(column: pa.ChunkedArray) -> Iterator[Any]:
+    """Yield bytes that tell a column from any other of its type and length."""
+    kind = column.type
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    is_time = pa.types.is_timestamp(kind)
+    is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
+    if not (is_text or is_time or is_number or pa.types.is_boolean(kind)):
+        yield json.dumps(column.to_pylist(), default=str).encode()
+        return
+    yield np.packbits(column.is_valid().to_numpy()).tobytes()
+    if is_text:
+        texts = pc.fill_null(column, "")
+        yield pc.binary_length(texts).to_numpy().astype(np.int64).tobytes()
+        for text in pc.cast(texts, pa.large_string()).chunks:
+            _, at, raw = text.buffers()
+            ends = np.frombuffer(at, np.int64)[text.offset :][: len(text) + 1]
+            yield memoryview(raw or b"")[ends[0] : ends[-1]]
+        return
+    if is_time:
+        column = pc.cast(column, pa.int64())
+    elif pa.types.is_boolean(kind):
+        column = pc.cast(column, pa.uint8())
+    yield pc.fill_null(column, 0).to_numpy().tobytes()
 
 
 def _known(
@@ -314,8 +335,8 @@ def _join_columns(
             tables = log.tables(event_type, reading, buckets=buckets)
             several = known_by(definitions, _until(tables, until_us))
             cut.add(several[0])
-            for n, definition, known in zip(places, definitions, several, strict=True):
-                asked.join_known(definition, known, buckets, found[n])
+            for n, definition in zip(places, definitions, strict=True):
+                asked.join_known(definition, several.pop(0), buckets, found[n])
     return found, cut
 
 
