@@ -8,10 +8,17 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
+from traceback import extract_tb
+from types import ModuleType
 from typing import Final
 
 from retrodict.contracts import Event
-from retrodict.errors import PipelineDefinitionError
+from retrodict.errors import (
+    ContractDefinitionError,
+    FeatureDefinitionError,
+    PipelineDefinitionError,
+)
 from retrodict.features import FeatureSet, feature_set
 from retrodict.lifecycle import LIFECYCLE_EVENTS
 from retrodict.model import Model
@@ -109,7 +116,7 @@ def load_pipelines() -> Mapping[str, Pipeline]:
     root = importlib.import_module("pipelines")
     found: dict[str, Pipeline] = {}
     for module in pkgutil.iter_modules(root.__path__):
-        package = importlib.import_module(f"pipelines.{module.name}")
+        package = _import(module.name, Path(root.__path__[0]))
         pipeline = getattr(package, "pipeline", None)
         if not isinstance(pipeline, Pipeline) or pipeline.name != module.name:
             raise PipelineDefinitionError(
@@ -120,6 +127,42 @@ def load_pipelines() -> Mapping[str, Pipeline]:
     if not found:
         raise PipelineDefinitionError("no package under pipelines: add one")
     return found
+
+
+def _import(name: str, folder: Path) -> ModuleType:
+    """Import a pipeline's package; what it declares wrongly is said with its place."""
+    try:
+        return importlib.import_module(f"pipelines.{name}")
+    except (
+        AttributeError,
+        ContractDefinitionError,
+        FeatureDefinitionError,
+        PipelineDefinitionError,
+    ) as error:
+        frames = [
+            frame
+            for frame in extract_tb(error.__traceback__)
+            if Path(frame.filename).is_relative_to(folder / name)
+        ]
+        why = _unknown_field(error) if isinstance(error, AttributeError) else error
+        if not frames or why is None:
+            raise
+        last = frames[-1]
+        place = f"{Path(last.filename).relative_to(folder)}, line {last.lineno}"
+        attribute = (last.line or "").partition("=")[0].strip()
+        if attribute.isidentifier():
+            place += f", {attribute}"
+        raise PipelineDefinitionError(f"{place}: {why}") from error
+
+
+def _unknown_field(error: AttributeError) -> str | None:
+    """Return what is wrong where somebody reads a field that an event has not."""
+    found = error.obj
+    if not isinstance(found, type) or not issubclass(found, Event) or found is Event:
+        return None
+    contract = found.contract()
+    fields = [ref.name for ref in contract.fields]
+    return f"event {contract.type!r} has no field {error.name!r}; it has {fields}"
 
 
 def folded_types(pipelines: Iterable[Pipeline]) -> frozenset[str]:
