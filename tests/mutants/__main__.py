@@ -4,6 +4,7 @@ Run with ``make mutants``; names after it choose some of them. Ends with 1 when 
 survives, or when a line of the list is not in the code any more.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from queue import Queue
 from tests.mutants.catalog import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("cli", "events", "functions", "layers", "tests", "pyproject.toml")
+COPIED = ("cli", "events", "functions", "infra", "layers", "tests", "pyproject.toml")
+KERNEL = "layers/core/python/retrodict/_kernel"
 WORKERS = 2
 LONGEST_SECONDS = 300
 
@@ -52,10 +54,27 @@ def defect(mutant: Mutant, folder: Path) -> Iterator[None]:
             f"{mutant.line!r}: bring the list up to date"
         )
     path.write_text(sound.replace(mutant.line, mutant.defect), encoding="utf-8")
+    built = {p: p.read_bytes() for p in (folder / KERNEL).iterdir()}
     try:
+        if path.suffix == ".c":
+            compile_kernel(folder)
         yield
     finally:
         path.write_text(sound, encoding="utf-8")
+        for library, raw in built.items():
+            library.write_bytes(raw)
+
+
+def compile_kernel(folder: Path) -> None:
+    """Compile the fold of a copy, and no other."""
+    core = str(folder / "layers/core/python")
+    subprocess.run(
+        [sys.executable, "-m", "infra.build_kernel"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": core},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 def test(mutant: Mutant | None, folder: Path) -> tuple[str | None, float]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+KERNEL: Final = "layers/core/kernel/fold.c"
 CORE: Final = "layers/core/python/retrodict/"
 FUNCTIONS: Final = "functions/"
 ADAPTERS: Final = "layers/adapters/python/retrodict_aws/"
@@ -571,5 +572,47 @@ MUTANTS: Final = (
         "if one.outcome is Outcome.TOO_FAST]",
         "if one.outcome is Outcome.CONFLICTING]",
         HANDLERS,
+    ),
+    Mutant(
+        "compiled: late events count",
+        KERNEL,
+        "    if (f->late[i]) return LATE;\n",
+        "",
+        BULK,
+    ),
+    Mutant(
+        "compiled: a window is a microsecond longer",
+        KERNEL,
+        "return t - w->size;",
+        "return t - w->size - 1;",
+        BULK,
+    ),
+    Mutant(
+        "compiled: halves are rounded up",
+        KERNEL,
+        "kept += (uint64_t)(rest | (int)(kept & 1));",
+        "kept += 1;",
+        BULK,
+    ),
+    Mutant(
+        "compiled: what leaves a window stays in its sum",
+        KERNEL,
+        "sum += negative != is_added ? part : -part;",
+        "sum += negative ? -part : part;",
+        BULK,
+    ),
+    Mutant(
+        "compiled: features are served however far behind",
+        KERNEL,
+        "if (t < latest - f->reach_us) return 0;",
+        "",
+        BULK,
+    ),
+    Mutant(
+        "compiled: places that moved are read as before",
+        KERNEL,
+        "s->is_stale = 1; /* places have moved */",
+        "",
+        BULK,
     ),
 )
