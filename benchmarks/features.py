@@ -31,6 +31,7 @@ from benchmarks.logs import START_US, event_table, events_of
 from benchmarks.peers import enter, medians_s, print_table, write_results
 
 EVENTS: Final = 1_000_000
+CHUNK: Final = 1_000_000
 KEYS: Final = 1_000
 ROWS: Final = 100
 WINDOW_S: Final = 300
@@ -42,6 +43,7 @@ OURS: Final = "retrodict.bulk.fold"
 FROM_ARROW: Final = "retrodict, from the log's Arrow columns"
 ONLINE: Final = "retrodict.KeyState, bytes to bytes"
 DEQUE: Final = "deque a key, states stay in memory"
+WRONG_DEQUE: Final = "deque a key, wrong where out of order"
 
 
 @features(Reading, max_rate="2/s")
@@ -303,8 +305,13 @@ def fold_deques(events: Sequence[StampedEvent]) -> dict[str, Deque]:
 def fleet(events: int) -> pa.Table:
     """Return readings, one a second from each of the keys, in order of key."""
     number = np.arange(events).reshape(-1, KEYS).T.ravel()
-    key: NDArray[np.int64] = number % KEYS
-    return event_table(key, START_US + number // KEYS * SECOND_US + key, number)
+    parts = np.array_split(number, -(-events // CHUNK))
+    tables = []
+    for seed, own in enumerate(parts):
+        key: NDArray[np.int64] = own % KEYS
+        time_us = START_US + own // KEYS * SECOND_US + key
+        tables.append(event_table(key, time_us, own, seed=seed))
+    return pa.concat_tables(tables)
 
 
 def main() -> None:
@@ -333,7 +340,7 @@ def main() -> None:
             for in_order in (True, False):
                 events = stream(chosen.online_events, zipf=zipf, in_order=in_order)
                 acts: dict[str, Callable[[], object]] = {
-                    DEQUE: partial(fold_deques, events),
+                    DEQUE if in_order else WRONG_DEQUE: partial(fold_deques, events),
                     ONLINE: partial(fold_online, events),
                 }
                 seconds = medians_s(acts, chosen.runs)
