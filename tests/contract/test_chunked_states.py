@@ -21,6 +21,7 @@ from retrodict.vocabulary import last, mean, std
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 
 from tests.events import reading
+from tests.tables import ONLINE_STORE
 
 KIB = 1024
 
@@ -45,15 +46,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         client = boto3.client("dynamodb", region_name="eu-west-1")
         client.create_table(
             TableName="online",
-            KeySchema=[
-                {"AttributeName": "entity", "KeyType": "HASH"},
-                {"AttributeName": "part", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "entity", "AttributeType": "S"},
-                {"AttributeName": "part", "AttributeType": "S"},
-            ],
-            BillingMode="PAY_PER_REQUEST",
+            **ONLINE_STORE,
         )
         yield client
 

@@ -34,6 +34,7 @@ from tests.fakes import (
     FakeOnlineStore,
     FakeQuarantine,
 )
+from tests.tables import ONLINE_STORE
 
 REGION = "eu-west-1"
 ITEM = OnlineItem("p.S#s-1", 1, "ab" * 32, "0-1", 7, '{"mean":0.1}', b"\x00state\xff")
@@ -70,15 +71,7 @@ def online_store(backend: str) -> OnlineStore:
     dynamodb = client("dynamodb")
     dynamodb.create_table(
         TableName="online",
-        KeySchema=[
-            {"AttributeName": "entity", "KeyType": "HASH"},
-            {"AttributeName": "part", "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[
-            {"AttributeName": "entity", "AttributeType": "S"},
-            {"AttributeName": "part", "AttributeType": "S"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
+        **ONLINE_STORE,
     )
     return DynamoDBOnlineStore(dynamodb, "online")
 

@@ -49,6 +49,7 @@ from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from tests.artifacts import ANOMALOUS, LIMIT, NAMES, ORDINARY, PIPELINE, artifact
 from tests.events import NOON_US, reading
 from tests.fakes import FakeIngestStream, FakeOnlineStore
+from tests.tables import ONLINE_STORE
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "functions/serve_champion/serve.py"
@@ -702,15 +703,7 @@ def account() -> Iterator[Account]:
     found.client("kinesis").create_stream(StreamName="ingest", ShardCount=1)
     found.client("dynamodb").create_table(
         TableName="online",
-        KeySchema=[
-            {"AttributeName": "entity", "KeyType": "HASH"},
-            {"AttributeName": "part", "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[
-            {"AttributeName": "entity", "AttributeType": "S"},
-            {"AttributeName": "part", "AttributeType": "S"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
+        **ONLINE_STORE,
     )
     now_s = (time.time_ns() // 1_000 - NOON_US) / 1e6
     store = DynamoDBOnlineStore(found.client("dynamodb"), "online")

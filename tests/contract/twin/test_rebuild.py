@@ -12,6 +12,7 @@ from retrodict_aws.s3_event_log import S3EventLog
 from infra.local.twin import Twin
 from tests.contract.twin.assembly import ROLE, att, function, ref, resource
 from tests.contract.twin.conftest import Start
+from tests.tables import ONLINE_STORE
 from tests.unit.test_rebuilding import KEYS, events
 
 ROOT = Path(__file__).parents[3]
@@ -42,15 +43,7 @@ def started(start: Start, handler: str = "handler.lambda_handler") -> Twin:
             "Log": resource("AWS::S3::Bucket"),
             "Online": resource(
                 "AWS::DynamoDB::Table",
-                KeySchema=[
-                    {"AttributeName": "entity", "KeyType": "HASH"},
-                    {"AttributeName": "part", "KeyType": "RANGE"},
-                ],
-                AttributeDefinitions=[
-                    {"AttributeName": "entity", "AttributeType": "S"},
-                    {"AttributeName": "part", "AttributeType": "S"},
-                ],
-                BillingMode="PAY_PER_REQUEST",
+                **ONLINE_STORE,
             ),
             "RebuildKeys": function(
                 "rebuild",
