@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 COPIED = ("cli", "events", "functions", "infra", "layers", "tests", "pyproject.toml")
 KERNEL = "layers/core/python/retrodict/_kernel"
 WORKERS = 2
-LONGEST_SECONDS = 300
+LONGEST_SECONDS = 900
 
 
 def copy(folder: Path) -> Path:

@@ -14,6 +14,7 @@ FOLD: Final = (
     "tests/property/test_exact_features.py",
     "tests/property/test_same_hour.py",
     "tests/property/test_vocabulary.py",
+    "tests/property/test_panes_and_decay.py",
 )
 HANDLERS: Final = ("tests/unit/test_handlers.py", "tests/contract/test_ports.py")
 SIMULATED: Final = (
