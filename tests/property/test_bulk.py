@@ -287,6 +287,16 @@ def test_a_key_that_sends_too_fast_is_judged_event_by_event(
     check_bulk(cramped, {"s-1": first, "s-2": second}, {})
 
 
+def test_a_row_knows_as_many_events_as_it_says() -> None:
+    events = [
+        reading(float(n), at_s=n, id=str(n), number=n + 1, data={"level": 1.0 * n})
+        for n in range(4)
+    ]
+    end_us = events[-1].time_us
+
+    check_bulk(PLAIN, {"s-1": events}, {"s-1": [(end_us, n) for n in range(5)]})
+
+
 def test_a_whole_number_that_no_double_holds_is_compared_exactly() -> None:
     @features(Pump, lateness="2m", max_rate="1/s")
     class Near:
