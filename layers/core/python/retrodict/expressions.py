@@ -8,6 +8,7 @@ result, and so does a result that is not a finite number.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from retrodict.errors import FeatureDefinitionError
@@ -265,6 +266,23 @@ class Program:
         for operator, left, right in self.steps:
             known.append(_apply(OPERATIONS[operator], known[left], known[right]))
         return {name: known[place] for name, place in self.names.items()}
+
+    def run_columns(
+        self, columns: Sequence[Sequence[Number | None]], count: int
+    ) -> list[dict[str, Number | None]]:
+        """Return what `run` returns for each of `count` rows.
+
+        Parameters
+        ----------
+        columns
+            Numbers of the leaves, shape (n, count).
+        """
+        known = [*columns, *([constant] * count for constant in self.constants)]
+        for operator, left, right in self.steps:
+            apply = partial(_apply, OPERATIONS[operator])
+            known.append(list(map(apply, known[left], known[right])))
+        rows = zip(*(known[place] for place in self.names.values()), strict=True)
+        return [dict(zip(self.names, row, strict=True)) for row in rows]
 
 
 def _gather(expression: Expression, distinct: dict[str, Expression]) -> None:
