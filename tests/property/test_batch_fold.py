@@ -5,6 +5,7 @@ Whatever arrives, whatever the states held, and whatever became of their bytes.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -97,7 +98,7 @@ def check_batch(
             assert written == after.encode()
             assert found.positions[key] == after.position
             assert found.times_us[key] == after.time_us
-            assert numbers_of(found.features[key]) == numbers_of(after.features)
+            assert numbers_of(found.features_of(key)) == numbers_of(after.features)
         after_all.append(written or state)
     assert found.outcomes == outcomes
     return after_all
@@ -128,7 +129,7 @@ def test_batches_have_the_bytes_of_the_plain_fold(  # noqa: PLR0913, PLR0917
     first, second = moved(first, by_us), moved(second, by_us)
     states: list[bytes | None] = [None, None]
     edges = [0, *sorted(cuts), 25]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         batch = [first[start:end], second[start:end]]
         states = check_batch(definition, states, batch)
         if again:
@@ -252,7 +253,7 @@ def test_damaged_states_fail_as_the_codec_does_or_not_at_all(
         found: object
         try:
             done = batch_fold.fold(definition, [state], [new])
-            [after], [features] = done.states, done.features
+            [after], features = done.states, done.features_of(0)
             found = after, numbers_of(features) if after is not None else []
         except Exception as error:  # noqa: BLE001 - whatever it is
             found = type(error), str(error)

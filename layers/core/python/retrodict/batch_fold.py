@@ -8,7 +8,7 @@ outcomes, bytes and features are those of the plain fold.
 
 import ctypes
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
@@ -25,7 +25,6 @@ from retrodict.upcasting import newest
 from retrodict.windows import check_of, identity_of
 
 _BEYOND: Final = 2
-_CHECK_DIGITS: Final = 4
 _NO_STATE: Final = b"\0"
 """Stands for no bytes at all, which are no state, as opposed to a new key."""
 
@@ -41,15 +40,30 @@ class BatchFold:
     states
         Canonical bytes, None where a state stays what it was, shape (n_keys,).
     positions, times_us, features
-        Of each state that changed: its position, and time and features of its newest
-        event, shape (n_keys,).
+        Of each state that changed: its position, and time and features, by name, of
+        its newest event, shape (n_keys,).
     """
 
     outcomes: list[Outcome]
     states: list[bytes | None]
     positions: list[str]
     times_us: list[int]
-    features: list[dict[str, Number | None]]
+    features: dict[str, list[Number | None]]
+
+    @classmethod
+    def empty(cls, definition: FeatureSet, events: int, keys: int) -> "BatchFold":
+        """Return a batch of which nothing is known yet."""
+        return cls(
+            [Outcome.APPLIED] * events,
+            [None] * keys,
+            [""] * keys,
+            [0] * keys,
+            {name: [None] * keys for name in definition.features},
+        )
+
+    def features_of(self, key: int) -> dict[str, Number | None]:
+        """Return the features of the key at a place."""
+        return {name: column[key] for name, column in self.features.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,7 @@ class Arrivals:
         events = [event for own in by_key for event in own]
         contract = definition.event.contract()
         version = contract.version
-        if any([event.schema_version != version for event in events]):
+        if [1 for event in events if event.schema_version != version]:
             rows = [newest(event, contract).data for event in events]
         else:
             rows = [event.data for event in events]
@@ -135,13 +149,7 @@ def fold(
     keys = len(states)
     start = list(accumulate(map(len, events), initial=0))
     if kernel.library() is None or _compiled(definition) is None:
-        found = BatchFold(
-            [Outcome.APPLIED] * start[-1],
-            [None] * keys,
-            [""] * keys,
-            [0] * keys,
-            [{}] * keys,
-        )
+        found = BatchFold.empty(definition, start[-1], keys)
         plain: Sequence[int] = range(keys)
     else:
         arrivals = Arrivals.of(definition, events)
@@ -154,7 +162,8 @@ def fold(
             found.states[key] = after.encode()
             found.positions[key] = after.position
             found.times_us[key] = after.time_us or 0
-            found.features[key] = after.features
+            for name, value in after.features.items():
+                found.features[name][key] = value
     return found
 
 
@@ -227,7 +236,9 @@ def fold_columns(
     found = BatchFold(
         outcomes=[OUTCOMES[place] for place in outcome],
         states=[out[a:b] if a < b else None for a, b in pairwise(out_at)],
-        positions=[arrivals.positions[place] if place >= 0 else "" for place in applied],
+        positions=[
+            arrivals.positions[place] if place >= 0 else "" for place in applied
+        ],
         times_us=newest_us.tolist(),
         features=_features(definition, compiled, row, keys),
     )
@@ -236,7 +247,7 @@ def fold_columns(
 
 def _features(
     definition: FeatureSet, compiled: "_Compiled", row: "array[float]", keys: int
-) -> list[dict[str, Number | None]]:
+) -> dict[str, list[Number | None]]:
     """Return the features of leaves, NaN for null, shape (n_leaves * n_keys,)."""
     columns: list[list[Number | None]] = []
     for place, integral in enumerate(compiled.integral):
@@ -287,11 +298,12 @@ def _texts(texts: Sequence[str]) -> tuple[bytes, "array[int]"]:
     """Return texts one after the other, and n + 1 offsets."""
     whole = "".join(texts)
     if whole.isascii():
-        lengths: Iterable[int] = map(len, texts)
-        raw = whole.encode()
+        lengths, raw = list(map(len, texts)), whole.encode()
     else:
         parts = [text.encode() for text in texts]
-        lengths, raw = map(len, parts), b"".join(parts)
+        lengths, raw = list(map(len, parts)), b"".join(parts)
+    if raw and lengths.count(lengths[0]) == len(lengths):
+        return raw, array("i", range(0, len(raw) + 1, lengths[0]))
     return raw, array("i", accumulate(lengths, initial=0))
 
 
@@ -315,12 +327,12 @@ def _identities(events: Sequence[StampedEvent]) -> "array[int]":
 
 
 def _checks(digests: Sequence[str]) -> "array[int]":
-    digits = "".join([digest[:_CHECK_DIGITS] for digest in digests])
-    library, count = kernel.library(), len(digests)
-    if library is not None and digits.isascii() and len(digits) == 4 * count:
-        found = array("H", bytes(2 * count))
-        at = array("i", range(0, _CHECK_DIGITS * count + 1, _CHECK_DIGITS))
-        raw = digits.encode()
-        if not library.retrodict_checks(count, _address(at), raw, _address(found)):
+    library = kernel.library()
+    if library is not None:
+        found = array("H", bytes(2 * len(digests)))
+        raw, at = _texts(digests)
+        if not library.retrodict_checks(
+            len(digests), _address(at), raw, _address(found)
+        ):
             return found
     return array("H", map(check_of, digests))

@@ -268,21 +268,21 @@ class Program:
         return {name: known[place] for name, place in self.names.items()}
 
     def run_columns(
-        self, columns: Sequence[Sequence[Number | None]], count: int
-    ) -> list[dict[str, Number | None]]:
-        """Return what `run` returns for each of `count` rows.
+        self, columns: Sequence[list[Number | None]], count: int
+    ) -> dict[str, list[Number | None]]:
+        """Return what `run` returns for each of `count` rows, by name.
 
         Parameters
         ----------
         columns
             Numbers of the leaves, shape (n, count).
         """
-        known = [*columns, *([constant] * count for constant in self.constants)]
+        known = list(columns)
+        known += [[constant] * count for constant in self.constants]
         for operator, left, right in self.steps:
             apply = partial(_apply, OPERATIONS[operator])
             known.append(list(map(apply, known[left], known[right])))
-        rows = zip(*(known[place] for place in self.names.values()), strict=True)
-        return [dict(zip(self.names, row, strict=True)) for row in rows]
+        return {name: known[place] for name, place in self.names.items()}
 
 
 def _gather(expression: Expression, distinct: dict[str, Expression]) -> None:

@@ -165,7 +165,7 @@ def _fold(works: Sequence[Work], items: Mapping[str, OnlineItem]) -> list[_Step]
                     definition=definition.digest,
                     position=found.positions[place],
                     time_us=found.times_us[place],
-                    features=features_json(found.features[place]),
+                    features=features_json(found.features_of(place)),
                     state=state,
                 )
             # `map` asks for the events first, so none of the outcomes is lost.
