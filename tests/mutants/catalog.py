@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 KERNEL: Final = "layers/core/kernel/fold.c"
+EXACT: Final = "layers/core/kernel/exact.h"
+LEAVES: Final = "layers/core/kernel/leaves.h"
+DELIVERED: Final = "layers/core/kernel/online.c"
 CORE: Final = "layers/core/python/retrodict/"
 FUNCTIONS: Final = "functions/"
 ADAPTERS: Final = "layers/adapters/python/retrodict_aws/"
@@ -28,6 +31,7 @@ SEGMENTS: Final = (
 CHUNKS: Final = ("tests/contract/test_chunked_states.py",)
 POINT_IN_TIME: Final = ("tests/property/test_point_in_time.py",)
 BULK: Final = ("tests/property/test_bulk.py",)
+BATCHES: Final = ("tests/property/test_batch_fold.py",)
 REBUILDING: Final = ("tests/unit/test_rebuilding.py",)
 SCORING: Final = ("tests/unit/test_scoring.py", "tests/unit/test_score_events.py")
 VALIDATION: Final = (
@@ -295,15 +299,15 @@ MUTANTS: Final = (
     ),
     Mutant(
         "redelivery writes again",
-        f"{CORE}online.py",
-        "if after == before:",
-        "if False:",
-        HANDLERS,
+        f"{CORE}batch_fold.py",
+        "if after != before:",
+        "if True:",
+        BATCHES,
     ),
     Mutant(
         "a lost race is folded on the old state",
         f"{CORE}online.py",
-        "item = _fold(work, store.load([work.entity]).get(work.entity)).item",
+        "item = step.item",
         "pass",
         HANDLERS,
     ),
@@ -583,21 +587,21 @@ MUTANTS: Final = (
     ),
     Mutant(
         "compiled: a window is a microsecond longer",
-        KERNEL,
+        LEAVES,
         "return t - w->size;",
         "return t - w->size - 1;",
         BULK,
     ),
     Mutant(
         "compiled: halves are rounded up",
-        KERNEL,
+        EXACT,
         "kept += (uint64_t)(rest | (int)(kept & 1));",
         "kept += 1;",
         BULK,
     ),
     Mutant(
         "compiled: what leaves a window stays in its sum",
-        KERNEL,
+        EXACT,
         "sum += negative != is_added ? part : -part;",
         "sum += negative ? -part : part;",
         BULK,
@@ -615,5 +619,103 @@ MUTANTS: Final = (
         "s->is_stale = 1; /* places have moved */",
         "",
         BULK,
+    ),
+    Mutant(
+        "delivered: an event that was judged is judged again",
+        DELIVERED,
+        "    if (!is_new(w, i)) return DUPLICATE;\n",
+        "",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: an identity of this batch is not known",
+        DELIVERED,
+        "    MARK(w->known, o->identity[i]);\n",
+        "",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: a conflict is a duplicate",
+        DELIVERED,
+        "return is_same(w, p, i) ? DUPLICATE : CONFLICTING;",
+        "return DUPLICATE;",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: the horizon is open at the wrong end",
+        DELIVERED,
+        "t <= w->time[w->n - 1] - o->kept_us) return BEHIND;",
+        "t < w->time[w->n - 1] - o->kept_us) return BEHIND;",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: a full state never has room again",
+        DELIVERED,
+        "return room + droppable(w, t) * o->entry_bytes >= 0 ?",
+        "return room >= 0 ?",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: what last(n) reads is dropped",
+        DELIVERED,
+        "    drop -= o->depth;\n",
+        "",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: events of one time stand as they came",
+        DELIVERED,
+        "&& w->identity[place - 1] > o->identity[i])",
+        "&& 0)",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: a pane loses what it held",
+        DELIVERED,
+        "if (before) add_pane(&w->sums, &c, before, depth);",
+        "",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: a scale is not the least",
+        DELIVERED,
+        "if (half > scale) scale = half;",
+        "scale += half;",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: a power of two below zero is a bit short",
+        DELIVERED,
+        "return rest & (rest + 1) ? bits : bits + 1;",
+        "return bits;",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: sealed hours are kept for ever",
+        DELIVERED,
+        "w->pane[p].index < oldest) {",
+        "0) {",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: milliseconds are told as seconds",
+        DELIVERED,
+        "is_s = is_s && step % 1000000 == 0;",
+        "is_s = is_s && step % 100000 == 0;",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: bits beyond the last entry are no damage",
+        DELIVERED,
+        "if (seen > nulls || (i >= count && is_null)) {",
+        "if (seen > nulls) {",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: doubles that no event has are carried",
+        DELIVERED,
+        "    r->is_odd |= odd;\n",
+        "",
+        BATCHES,
     ),
 )

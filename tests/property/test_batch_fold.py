@@ -3,6 +3,7 @@
 Whatever arrives, whatever the states held, and whatever became of their bytes.
 """
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -109,33 +110,6 @@ def moved(events: Sequence[StampedEvent], by_us: int) -> list[StampedEvent]:
     return [replace(event, time_us=event.time_us + by_us) for event in events]
 
 
-@pytest.mark.parametrize("definition", EVERY, ids=lambda d: d.name)
-@settings(deadline=None, max_examples=100)
-@given(
-    first=arrivals("s-1"),
-    second=arrivals("s-2"),
-    cuts=st.lists(st.integers(0, 25), max_size=4),
-    again=st.booleans(),
-    by_us=st.sampled_from([0, 0, 1, -2 * NOON_US - 7]),
-)
-def test_batches_have_the_bytes_of_the_plain_fold(  # noqa: PLR0913, PLR0917
-    definition: FeatureSet,
-    first: list[StampedEvent],
-    second: list[StampedEvent],
-    cuts: list[int],
-    again: bool,  # noqa: FBT001 - drawn
-    by_us: int,
-) -> None:
-    first, second = moved(first, by_us), moved(second, by_us)
-    states: list[bytes | None] = [None, None]
-    edges = [0, *sorted(cuts), 25]
-    for start, end in pairwise(edges):
-        batch = [first[start:end], second[start:end]]
-        states = check_batch(definition, states, batch)
-        if again:
-            assert check_batch(definition, states, batch) == states
-
-
 def history(size: int, seed: int, step_s: float) -> list[StampedEvent]:
     """Return events some of which come out of order, twice, or with another payload."""
     random = Random(seed)
@@ -208,6 +182,28 @@ def test_positions_are_compared_as_texts() -> None:
             check_batch(COMPILED, [before], [[replace(more, id=f"{n}")]])
 
 
+def test_two_events_of_one_identity_are_told_apart() -> None:
+    events = history(3, 1, 1)
+    columns = Arrivals.of(PANED, [events])
+    alike = replace(columns, identity=array("Q", [7, 7, 7]))
+
+    found, plain = batch_fold.fold_columns(PANED, [None], alike)
+
+    assert plain == []
+    assert found.outcomes == [
+        Outcome.APPLIED,
+        Outcome.CONFLICTING,
+        Outcome.CONFLICTING,
+    ]
+
+
+def test_what_is_not_compiled_cannot_be_folded_from_columns() -> None:
+    columns = Arrivals.of(PLAIN, [[]])
+
+    with pytest.raises(LookupError, match="'Plain' is not compiled"):
+        batch_fold.fold_columns(PLAIN, [None], columns)
+
+
 def verdict(definition: FeatureSet, state: bytes, events: list[StampedEvent]) -> object:
     """Return what the plain fold makes of some bytes, or how it fails."""
     try:
@@ -258,3 +254,30 @@ def test_damaged_states_fail_as_the_codec_does_or_not_at_all(
         except Exception as error:  # noqa: BLE001 - whatever it is
             found = type(error), str(error)
         assert found == verdict(definition, state, new)
+
+
+@pytest.mark.parametrize("definition", EVERY, ids=lambda d: d.name)
+@settings(deadline=None, max_examples=100)
+@given(
+    first=arrivals("s-1"),
+    second=arrivals("s-2"),
+    cuts=st.lists(st.integers(0, 25), max_size=4),
+    again=st.booleans(),
+    by_us=st.sampled_from([0, 0, 1, -2 * NOON_US - 7]),
+)
+def test_batches_have_the_bytes_of_the_plain_fold(  # noqa: PLR0913, PLR0917
+    definition: FeatureSet,
+    first: list[StampedEvent],
+    second: list[StampedEvent],
+    cuts: list[int],
+    again: bool,  # noqa: FBT001 - drawn
+    by_us: int,
+) -> None:
+    first, second = moved(first, by_us), moved(second, by_us)
+    states: list[bytes | None] = [None, None]
+    edges = [0, *sorted(cuts), 25]
+    for start, end in pairwise(edges):
+        batch = [first[start:end], second[start:end]]
+        states = check_batch(definition, states, batch)
+        if again:
+            assert check_batch(definition, states, batch) == states

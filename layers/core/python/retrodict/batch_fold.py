@@ -22,7 +22,7 @@ from retrodict.features import FeatureSet
 from retrodict.leaves import Category, Column, is_integral
 from retrodict.state import OUTCOMES, KeyState, Outcome
 from retrodict.upcasting import newest
-from retrodict.windows import check_of, identity_of
+from retrodict.windows import check_of
 
 _BEYOND: Final = 2
 _NO_STATE: Final = b"\0"
@@ -96,6 +96,8 @@ class Arrivals:
 
         Raises
         ------
+        LookupError
+            There is no library for this platform.
         UpcastError
             An event cannot be read as the newest version of its contract.
         """
@@ -185,8 +187,8 @@ def fold_columns(
     MemoryError
         The states do not fit.
     """
-    library, compiled = kernel.library(), _compiled(definition)
-    if library is None or compiled is None:
+    library, compiled = _library(), _compiled(definition)
+    if compiled is None:
         raise LookupError(f"feature set {definition.name!r} is not compiled")
     keys, count = len(states), len(arrivals.time_us)
     known = [b"" if state is None else state or _NO_STATE for state in states]
@@ -281,6 +283,13 @@ def _compiled(definition: FeatureSet) -> _Compiled | None:
     )
 
 
+def _library() -> ctypes.CDLL:
+    found = kernel.library()
+    if found is None:
+        raise LookupError("there is no compiled fold for this platform")
+    return found
+
+
 def _address(values: "array[int] | array[float]") -> int:
     return values.buffer_info()[0]
 
@@ -308,9 +317,7 @@ def _texts(texts: Sequence[str]) -> tuple[bytes, "array[int]"]:
 
 
 def _identities(events: Sequence[StampedEvent]) -> "array[int]":
-    library = kernel.library()
-    if library is None:
-        return array("Q", [identity_of(event.source, event.id) for event in events])
+    library = _library()
     source, source_at = _texts([event.source for event in events])
     name, name_at = _texts([event.id for event in events])
     found = array("Q", bytes(8 * len(events)))
@@ -327,12 +334,9 @@ def _identities(events: Sequence[StampedEvent]) -> "array[int]":
 
 
 def _checks(digests: Sequence[str]) -> "array[int]":
-    library = kernel.library()
-    if library is not None:
-        found = array("H", bytes(2 * len(digests)))
-        raw, at = _texts(digests)
-        if not library.retrodict_checks(
-            len(digests), _address(at), raw, _address(found)
-        ):
-            return found
-    return array("H", map(check_of, digests))
+    found = array("H", bytes(2 * len(digests)))
+    raw, at = _texts(digests)
+    refused = _library().retrodict_checks(
+        len(digests), _address(at), raw, _address(found)
+    )
+    return array("H", map(check_of, digests)) if refused else found
