@@ -50,9 +50,10 @@ def test_a_word_says_its_unit_its_source_and_an_example(name: str) -> None:
     doc = inspect.getdoc(word) or ""
     heads = ["Returns\n-------", "References\n----------", "Examples\n--------\n>>>"]
     assert all(head in doc for head in heads)
-    built: Any = BUILT.get(name) or word(Reading.value, last(3))
+    built: Any = BUILT[name] if name in BUILT else word(Reading.value, last(3))
     told = doc.partition(heads[0])[2].partition("\n\n")[0]
-    if built.unit == Reading.value.unit:
+    field: Any = Reading.value
+    if built.unit == field.unit:
         assert "unit of `field`" in told
     else:
         assert f"``{built.unit}``" in told
