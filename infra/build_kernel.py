@@ -19,7 +19,7 @@ from pathlib import Path
 from retrodict.kernel import FOLDER, library_path
 
 SOURCES = sorted(
-    (Path(__file__).resolve().parents[1] / "layers/core/kernel").glob("*.c")
+    (Path(__file__).resolve().parents[1] / "layers/core/kernel").glob("*.[ch]")
 )
 LAMBDA = FOLDER / "fold-linux-aarch64.so"
 FLAGS = (
@@ -72,7 +72,7 @@ def build(path: Path, target: str) -> bool:
         finished = Path(cache) / path.name
         command = [
             sys.executable, "-m", "ziglang", "cc", "-target", target, *FLAGS,
-            "-s", "-o", str(finished), *map(str, SOURCES),
+            "-s", "-o", str(finished), *(str(s) for s in SOURCES if s.suffix == ".c"),
         ]  # fmt: skip
         places = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
         answer = subprocess.run(  # noqa: S603 - the locked compiler, our own source
