@@ -1,7 +1,8 @@
 """The compiled fold: its library, and which definitions it can carry.
 
 ``layers/core/kernel/fold.c`` folds columns where `retrodict.state` folds events; both
-give the same bits. ``columns.c`` reads those columns from the buffers of Arrow.
+give the same bits. ``columns.c`` reads those columns from the buffers of Arrow, and
+``validate.c`` the records of the ingest stream.
 `python -m infra.build_kernel` compiles them for this machine and for Lambda. Where
 there is no library for a platform, `library` is None and everything is computed by the
 plain fold, with the same results and more time.
@@ -62,8 +63,9 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type], ...]] = (
         (c_int64, c_int64, c_void_p, *_TEXTS, c_void_p, c_void_p),
         ctypes.c_int,
     ),
+    ("retrodict_validate", (c_void_p,), ctypes.c_int),
 )
-"""The functions of ``columns.c``."""
+"""The functions of ``columns.c`` and ``validate.c``."""
 
 
 class LeafStruct(ctypes.Structure):
