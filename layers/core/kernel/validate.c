@@ -53,7 +53,7 @@ typedef struct {
 } Contract;
 
 typedef struct {
-    int64_t first, start, end, accepted, kind, unsure;
+    int64_t first, start, end, accepted, kind, unsure, from;
 } Group;
 
 typedef struct {
@@ -68,11 +68,52 @@ typedef struct {
     int32_t *order;
     int64_t *span;
     int32_t *kind;
-    int64_t groups;
+    int64_t groups, has_sha256;
 } Batch;
 
+static inline uint64_t eight(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+
+static inline uint32_t four(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+/* Texts here are short: what follows is shorter than a call. */
+static inline int same_bytes(const uint8_t *a, const uint8_t *b, int64_t size) {
+    if (size >= 8) {
+        for (int64_t k = 0; k + 8 < size; k += 8)
+            if (eight(a + k) != eight(b + k)) return 0;
+        return eight(a + size - 8) == eight(b + size - 8);
+    }
+    if (size >= 4) return four(a) == four(b) && four(a + size - 4) == four(b + size - 4);
+    for (int64_t k = 0; k < size; k++)
+        if (a[k] != b[k]) return 0;
+    return 1;
+}
+
 static inline int same(Text a, Text b) {
-    return a.size == b.size && !memcmp(a.at, b.at, (size_t)a.size);
+    return a.size == b.size && same_bytes(a.at, b.at, a.size);
+}
+
+static inline uint8_t *put(uint8_t *to, Text text) {
+    const uint8_t *from = text.at;
+    int64_t size = text.size;
+    if (size >= 16) {
+        for (int64_t k = 0; k + 16 < size; k += 16) memcpy(to + k, from + k, 16);
+        memcpy(to + size - 16, from + size - 16, 16);
+    } else if (size >= 8) {
+        uint64_t first = eight(from), last = eight(from + size - 8);
+        memcpy(to, &first, 8);
+        memcpy(to + size - 8, &last, 8);
+    } else {
+        for (int64_t k = 0; k < size; k++) to[k] = from[k];
+    }
+    return to + size;
 }
 
 /* --- base64 ------------------------------------------------------------------------ */
@@ -93,29 +134,40 @@ static const int8_t SIX[256] = {
     -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
 };
 
-/* Return the number of bytes, -1 for what is no base64 in its only right spelling. */
-static int64_t decode(Text from, uint8_t *to) {
+/* What each character means in each of four places; BAD has bits that no sum has. */
+typedef struct {
+    uint32_t at[4][256];
+} Sixes;
+
+static const uint32_t BAD = 0xff000000u;
+
+static void make_sixes(Sixes *sixes) {
+    for (int c = 0; c < 256; c++)
+        for (int k = 0; k < 4; k++)
+            sixes->at[k][c] = SIX[c] < 0 ? BAD : (uint32_t)SIX[c] << 6 * (3 - k);
+}
+
+/* Return the number of bytes, -1 for what is no base64 in its only right spelling; up
+ * to two bytes behind them may be written. */
+static int64_t decode(const Sixes *sixes, Text from, uint8_t *to) {
     if (!from.size || from.size % 4 || from.size / 4 * 3 > LONGEST + 2) return -1;
     const uint8_t *p = from.at, *last = from.at + from.size - 4;
     uint8_t *start = to;
-    int bad = 0;
+    uint32_t bad = 0;
     for (; p < last; p += 4, to += 3) {
-        int a = SIX[p[0]], b = SIX[p[1]], c = SIX[p[2]], d = SIX[p[3]];
-        bad |= a | b | c | d;
-        uint32_t v = (uint32_t)a << 18 | (uint32_t)b << 12 | (uint32_t)c << 6 | (uint32_t)d;
-        to[0] = (uint8_t)(v >> 16);
-        to[1] = (uint8_t)(v >> 8);
-        to[2] = (uint8_t)v;
+        uint32_t v = sixes->at[0][p[0]] | sixes->at[1][p[1]] | sixes->at[2][p[2]]
+                     | sixes->at[3][p[3]];
+        bad |= v;
+        v = __builtin_bswap32(v << 8);
+        memcpy(to, &v, 4);
     }
     int pads = (p[3] == '=') + (p[3] == '=' && p[2] == '=');
-    int a = SIX[p[0]], b = SIX[p[1]];
-    int c = pads > 1 ? 0 : SIX[p[2]], d = pads > 0 ? 0 : SIX[p[3]];
-    if ((bad | a | b | c | d) < 0) return -1;
-    if ((pads == 1 && c & 3) || (pads == 2 && b & 15)) return -1;
-    *to++ = (uint8_t)(a << 2 | b >> 4);
-    if (pads < 2) *to++ = (uint8_t)((b & 15) << 4 | c >> 2);
-    if (pads < 1) *to++ = (uint8_t)((c & 3) << 6 | d);
-    return to - start;
+    uint32_t v = sixes->at[0][p[0]] | sixes->at[1][p[1]];
+    if (pads < 2) v |= sixes->at[2][p[2]];
+    if (pads < 1) v |= sixes->at[3][p[3]];
+    if ((bad | v) & BAD || (pads && v & (pads == 1 ? 0xff : 0xffff))) return -1;
+    put_big(to, v, 3);
+    return to + 3 - pads - start;
 }
 
 /* --- JSON -------------------------------------------------------------------------- */
@@ -436,12 +488,13 @@ typedef struct { /* what is known of all records, and the four whose digest is d
     int waiting;
     uint8_t raw[LONGEST + SLACK], observed[TIME_TEXT];
     Record record;
+    Sixes sixes;
 } Lane;
 
 static int attribute_of(Text name, int hint) {
     for (int k = 0; k < ATTRIBUTES; k++) {
         int one = hint + k < ATTRIBUTES ? hint + k : hint + k - ATTRIBUTES;
-        if (name.size == SIZES[one] && !memcmp(name.at, NAMES[one], SIZES[one])) return one;
+        if (name.size == SIZES[one] && same_bytes(name.at, (const uint8_t *)NAMES[one], SIZES[one])) return one;
     }
     return -1;
 }
@@ -573,11 +626,6 @@ static const Contract *opened(const Batch *batch, Lane *lane, int64_t size) {
 
 /* --- what is written --------------------------------------------------------------- */
 
-static inline uint8_t *put(uint8_t *to, Text text) {
-    memcpy(to, text.at, (size_t)text.size);
-    return to + text.size;
-}
-
 #define PUT(to, literal) (memcpy(to, literal, sizeof literal - 1), (to) + sizeof literal - 1)
 
 static uint8_t *put_whole(uint8_t *to, int64_t value) {
@@ -589,21 +637,35 @@ static uint8_t *put_whole(uint8_t *to, int64_t value) {
     return to;
 }
 
-static void put_digests(Lane *lane) {
+static void put_digest(const uint32_t state[8], uint8_t *to) {
     static const char hexadecimal[] = "0123456789abcdef";
-    for (int k = lane->waiting; k < LANES; k++) lane->size[k] = 0;
-    Words state[8] = {0};
-    sha256_lanes(lane->message, lane->room, lane->size, state);
-    for (int k = 0; k < lane->waiting; k++)
-        for (int word = 0; word < 8; word++)
-            for (int digit = 0; digit < 8; digit++)
-                lane->hole[k][word * 8 + digit] =
-                    (uint8_t)hexadecimal[state[word][k] >> (28 - 4 * digit) & 15];
+    for (int k = 0; k < 8; k++)
+        for (int digit = 0; digit < 8; digit++)
+            *to++ = (uint8_t)hexadecimal[state[k] >> (28 - 4 * digit) & 15];
+}
+
+static void put_digests(Lane *lane, int64_t is_one_by_one) {
+    uint32_t own[8];
+    if (is_one_by_one) {
+        for (int k = 0; k < lane->waiting; k++) {
+            uint8_t *message = lane->message + lane->room * k;
+            sha256_one(message, sha256_padded(message, lane->size[k]), own);
+            put_digest(own, lane->hole[k]);
+        }
+    } else {
+        Words state[8] = {0};
+        for (int k = lane->waiting; k < LANES; k++) lane->size[k] = 0;
+        sha256_lanes(lane->message, lane->room, lane->size, state);
+        for (int k = 0; k < lane->waiting; k++) {
+            for (int word = 0; word < 8; word++) own[word] = state[word][k];
+            put_digest(own, lane->hole[k]);
+        }
+    }
     lane->waiting = 0;
 }
 
-static void put_message(Lane *lane, const Contract *contract, int64_t time_us,
-                        uint8_t *hole) {
+static void put_message(const Batch *batch, Lane *lane, const Contract *contract,
+                        int64_t time_us, uint8_t *hole) {
     const Record *record = &lane->record;
     uint8_t *start = lane->message + lane->room * lane->waiting, *to = start;
     to = put(to, contract->lead);
@@ -624,7 +686,7 @@ static void put_message(Lane *lane, const Contract *contract, int64_t time_us,
     to = PUT(to, "}]");
     lane->size[lane->waiting] = to - start;
     lane->hole[lane->waiting++] = hole;
-    if (lane->waiting == LANES) put_digests(lane);
+    if (lane->waiting == LANES) put_digests(lane, batch->has_sha256);
 }
 
 typedef struct {
@@ -693,7 +755,7 @@ static uint8_t *judged(const Batch *batch, Lane *lane, int64_t size, Text partit
     to = observed_us - time_us > contract->lateness_us ? PUT(to, "\",\"late\":true")
                                                        : PUT(to, "\",\"late\":false");
     to = PUT(to, ",\"tags\":[],\"digest\":\"");
-    put_message(lane, contract, time_us, to);
+    put_message(batch, lane, contract, time_us, to);
     to += 64;
     *to++ = '"';
     for (int k = CAUSATIONID; k <= CORRELATIONID; k++) {
@@ -741,7 +803,7 @@ static int64_t grouped(const Batch *batch, const Text *key, int32_t *group,
             place = (place + 1) & (places - 1);
         if (table[place] < 0) {
             table[place] = (int32_t)groups;
-            batch->group[groups] = (Group){i, 0, 0, 0, UNSURE, 0};
+            batch->group[groups] = (Group){i, 0, 0, 0, UNSURE, 0, 0};
             next[groups++] = 0;
         }
         group[i] = table[place];
@@ -749,7 +811,7 @@ static int64_t grouped(const Batch *batch, const Text *key, int32_t *group,
     }
     for (int64_t g = 0, before = 0; g < groups; g++) {
         int64_t count = next[g];
-        next[g] = before;
+        next[g] = batch->group[g].from = before;
         before += count;
     }
     for (int64_t i = 0; i < n; i++) batch->order[next[group[i]]++] = (int32_t)i;
@@ -793,7 +855,7 @@ static void judge_all(Batch *batch, Lane *lane, const Text *line, const int32_t 
         Text from = line[BYTES * n + i], key = line[KEY * n + i];
         int64_t size = -1;
         if (arrival_of(line, n, i, batch->arrived_s[i], &arrival))
-            size = decode(from, lane->raw);
+            size = decode(&lane->sixes, from, lane->raw);
         uint8_t *start = to + (now->accepted > 0), *written = NULL;
         if (size >= 0 && size <= LONGEST && end - start >= 2 * size + lane->most) {
             memset(lane->raw + size, 0, SLACK);
@@ -811,8 +873,11 @@ static void judge_all(Batch *batch, Lane *lane, const Text *line, const int32_t 
         batch->span[2 * i + 1] = now->end = written - batch->wire;
         to = written;
     }
-    if (lane->waiting) put_digests(lane);
+    if (lane->waiting) put_digests(lane, batch->has_sha256);
 }
+
+/* Tell whether digests may be computed one by one, by instructions for that. */
+int retrodict_has_sha256(void) { return has_sha256(); }
 
 /* Judge a batch, its events written key by key. 0 on success, 1 where memory ran out,
  * 2 where a column has line breaks of its own. */
@@ -830,6 +895,7 @@ int retrodict_validate(Batch *batch) {
     if (lane && line && group && next) {
         lane->contract = NULL;
         lane->waiting = 0;
+        make_sixes(&lane->sixes);
         lane->observed_us = -1;
         lane->most = most;
         lane->room = 2 * LONGEST + most;

@@ -53,6 +53,7 @@ _INT64_MOST: Final = (1 << 63) - 1
 _ASCII: Final = 128
 _PRINTABLE: Final = range(0x20, 0x7F)
 _BROKEN_LINES: Final = 2
+_GROUP: Final = 7
 _MIXED: Final = -2
 
 _ITEM: Final = re.compile(
@@ -114,7 +115,7 @@ class BatchStruct(ctypes.Structure):
         ("n", c_int64), ("columns", TextStruct), ("arrived_s", c_void_p),
         ("wire", c_void_p), ("room", c_int64),
         ("group", c_void_p), ("order", c_void_p), ("span", c_void_p),
-        ("kind", c_void_p), ("groups", c_int64),
+        ("kind", c_void_p), ("groups", c_int64), ("has_sha256", c_int64),
     )  # fmt: skip
 
 
@@ -178,61 +179,84 @@ class FastLane:
         self._types = [(name,) for name in self.types]
         self._table = (ContractStruct * len(self._contracts))(*self._contracts)
         self._room = max((one.room for one in self._contracts), default=0)
-        self._wires: list[Any] = []
-        """Arrays of `c_char` that nobody reads or writes at the moment."""
+        self._rooms: list[_Room] = []
+        """Rooms that nobody is in at the moment."""
 
     def read(self, columns: Columns) -> list[KeyedBatch | Unsure]:
         """Return what is known of a batch, key by key."""
-        found = library()
         keys = columns.partition_keys
+        found = library()
         if found is None or not self._contracts:
             return _unknown(keys)
-        n = len(keys)
-        batch = BatchStruct(len(self._contracts), self._table, n)
-        order, spans, kinds = (c_int32 * n)(), (c_int64 * (2 * n))(), (c_int32 * n)()
-        groups = (c_int64 * (6 * n))()
-        batch.group, batch.order = ctypes.addressof(groups), ctypes.addressof(order)
-        batch.span, batch.kind = ctypes.addressof(spans), ctypes.addressof(kinds)
-        batch.arrived_s = columns.arrived_s.buffer_info()[0]
         said = _lines(columns, keys)
-        wire = self._wire(n * self._room + 2 * len(said))
-        batch.wire, batch.room = ctypes.addressof(wire), len(wire)
-        batch.columns = TextStruct(said, len(said))
+        room = self._rooms.pop() if self._rooms else _Room(found)
+        room.make_for(len(keys), len(keys) * self._room + 2 * len(said))
+        batch = room.batch
+        batch.contracts, batch.contract = len(self._contracts), self._table
+        batch.n, batch.columns = len(keys), TextStruct(said, len(said))
+        batch.arrived_s = columns.arrived_s.buffer_info()[0]
         failed = found.retrodict_validate(ctypes.byref(batch))
-        if failed == _BROKEN_LINES:
+        if failed == _BROKEN_LINES:  # such a key is no subject, and "" is none either
             said = _lines(columns, ["" if "\n" in key else key for key in keys])
             batch.columns = TextStruct(said, len(said))
             failed = found.retrodict_validate(ctypes.byref(batch))
         if failed:
             return _unknown(keys)
-
         read: list[KeyedBatch | Unsure] = []
-        seen = 0
-        told = iter(groups[: 6 * batch.groups])
-        for first, start, end, accepted, kind, unsure in zip(*[told] * 6, strict=True):
-            places = range(seen, seen + accepted + unsure)
-            seen = places.stop
+        wire, types = room.wire, self._types
+        told = iter(room.groups[: _GROUP * batch.groups])
+        for first, start, end, count, kind, unsure, place in zip(
+            *[told] * _GROUP, strict=True
+        ):
             if unsure:
-                known = [
-                    (i, None if kinds[i] < 0 else
-                     (self._types[kinds[i]], wire[spans[2 * i] : spans[2 * i + 1]]))
-                    for i in order[places.start : seen]
-                ]  # fmt: skip
-                read.append(Unsure(keys[first], known))
+                records = room.order[place : place + count + unsure]
+                read.append(
+                    Unsure(keys[first], [(i, self._known(room, i)) for i in records])
+                )
                 continue
-            types = self._types[kind] if kind != _MIXED else tuple(
-                sorted({self.types[kinds[i]] for i in order[places.start : seen]})
-            )  # fmt: skip
-            events = WireEvents(wire[start:end], accepted, types)
-            read.append(KeyedBatch(keys[first], events))
-        self._wires.append(wire)
+            if kind == _MIXED:
+                mixed = {
+                    self.types[room.kinds[i]] for i in room.order[place : place + count]
+                }
+                own = tuple(sorted(mixed))
+            else:
+                own = types[kind]
+            read.append(
+                KeyedBatch(keys[first], WireEvents(wire[start:end], count, own))
+            )
+        self._rooms.append(room)
         return read
 
-    def _wire(self, room: int) -> Any:
-        wire = self._wires.pop() if self._wires else None
-        if wire is None or len(wire) < room:
-            wire = ctypes.create_string_buffer(room)
-        return wire
+    def _known(self, room: "_Room", place: int) -> tuple[tuple[str, ...], bytes] | None:
+        kind = room.kinds[place]
+        if kind < 0:
+            return None
+        start, end = room.spans[2 * place], room.spans[2 * place + 1]
+        return self._types[kind], room.wire[start:end]
+
+
+class _Room:
+    """What a batch is written to, which is made once and grows."""
+
+    def __init__(self, found: ctypes.CDLL) -> None:
+        self.batch = BatchStruct(has_sha256=found.retrodict_has_sha256())
+        self.wire: Any = ()
+        self.order: Any = ()
+
+    def make_for(self, records: int, size: int) -> None:
+        """Have room for so many records and bytes."""
+        batch = self.batch
+        if len(self.wire) < size:
+            self.wire = ctypes.create_string_buffer(size)
+            batch.wire, batch.room = ctypes.addressof(self.wire), size
+        if len(self.order) < records:
+            self.order, self.kinds = (c_int32 * records)(), (c_int32 * records)()
+            self.spans = (c_int64 * (2 * records))()
+            self.groups = (c_int64 * (_GROUP * records))()
+            batch.order = ctypes.addressof(self.order)
+            batch.kind = ctypes.addressof(self.kinds)
+            batch.span = ctypes.addressof(self.spans)
+            batch.group = ctypes.addressof(self.groups)
 
 
 def _unknown(keys: Sequence[str]) -> list[KeyedBatch | Unsure]:

@@ -63,6 +63,7 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type], ...]] = (
         (c_int64, c_int64, c_void_p, *_TEXTS, c_void_p, c_void_p),
         ctypes.c_int,
     ),
+    ("retrodict_has_sha256", (), ctypes.c_int),
     ("retrodict_validate", (c_void_p,), ctypes.c_int),
 )
 """The functions of ``columns.c`` and ``validate.c``."""
