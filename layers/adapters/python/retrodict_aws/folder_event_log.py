@@ -64,10 +64,10 @@ class FolderEventLog:
         self, types: Collection[str] | None, wanted: Collection[int] | None
     ) -> Iterator[Path]:
         """Yield the segments that may hold events of some types and parts."""
-        for path in sorted(self._folder.glob("type=*/**/*.parquet")):
-            event_type = path.relative_to(self._folder).parts[0]
-            if types is not None and event_type.removeprefix("type=") not in types:
+        for below in sorted(self._folder.glob("type=*")):
+            if types is not None and below.name.removeprefix("type=") not in types:
                 continue
-            bucket = _BUCKET.search(str(path.relative_to(self._folder)))
-            if wanted is None or bucket is None or int(bucket[1]) in wanted:
-                yield path
+            for path in sorted(below.rglob("*.parquet")):
+                bucket = _BUCKET.fullmatch(path.parent.name)
+                if wanted is None or bucket is None or int(bucket[1]) in wanted:
+                    yield path
