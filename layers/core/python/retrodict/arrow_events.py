@@ -242,9 +242,7 @@ _TYPES: Final = (np.int64, np.uint64, np.uint16, np.bool_, np.int64)
 """Of `_Part.arrays`; the others are doubles."""
 
 
-def _sorted(
-    definitions: Sequence[FeatureSet], parts: list[_Part]
-) -> list[KnownEvents]:
+def _sorted(definitions: Sequence[FeatureSet], parts: list[_Part]) -> list[KnownEvents]:
     """Return the events of parts with positions."""
     key, names = _keys([chunk for part in parts for chunk in part.keys])
     position = _joined(parts)
@@ -438,9 +436,7 @@ def _gathered(
     return joined
 
 
-def rows_of(
-    starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def rows_of(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the rows of spans one behind the other.
 
     Examples

@@ -7,6 +7,8 @@ position), each position once; elsewhere it is null. Who finds the edges of all 
 a key one behind the other knows the order of its events without reading a position.
 """
 
+from itertools import pairwise
+from operator import or_
 from typing import Any, Final
 
 import pyarrow as pa
@@ -128,13 +130,13 @@ def _edges(key: pa.StringArray, position: pa.StringArray) -> pa.StringArray:
 
 def _plain_edges(keys: list[str], positions: list[str]) -> pa.StringArray:
     rows = [*zip(keys, positions, strict=True)]
-    pairs = [*zip(rows, rows[1:], strict=False)]
+    pairs = [*pairwise(rows)]
     if any(one >= other for one, other in pairs):
         return pa.nulls(len(rows), pa.string())
     ends = [one[0] != other[0] for one, other in pairs]
-    told = zip(rows, [True, *ends], [*ends, True], strict=False)
-    edges = [position if begins or ends else None for (_, position), begins, ends in told]
-    return pa.array(edges, pa.string())
+    is_edge = map(or_, [True, *ends], [*ends, True])
+    told = zip(positions, is_edge, strict=False)
+    return pa.array([text if at_edge else None for text, at_edge in told], pa.string())
 
 
 def addresses_of(array: Any) -> tuple[int, int]:
