@@ -2,11 +2,11 @@
 
 100,000 labels, one to three views of a million events each (or ten million, with
 ``--rows 10000000``), from Parquet to the joined frame: seconds of the processor, and
-the peak of resident memory of a process that does nothing else. Peers read a table of key, time
-and value, sorted by time, and join it as it is. Ours read the event log itself, as
-compaction leaves it: of every event also its identity, the check of its payload and
-whether it was late, because an event counts once however often it was delivered. The
-rows are the same; so is every null.
+the peak of resident memory of a process that does nothing else. Peers read a table of
+key, time and value, sorted by time, and join it as it is. Ours read the event log
+itself, as compaction leaves it: of every event also its identity, the check of its
+payload and whether it was late, because an event counts once however often it was
+delivered. The rows are the same; so is every null.
 """
 
 import argparse

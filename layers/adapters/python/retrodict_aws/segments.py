@@ -31,7 +31,7 @@ from retrodict.derived_columns import CHECK, DERIVED, EDGE, IDENTITY, with_deriv
 from retrodict.envelope import StampedEvent
 from retrodict.errors import EventFormatError
 from retrodict.payloads import payloads
-from retrodict.ports import PLAIN_VERSION, Reading
+from retrodict.ports import IN_TIME, PLAIN_VERSION, Reading
 
 LAYOUT: Final = 3
 LAYOUT_KEY: Final = b"retrodict.segment"
@@ -64,6 +64,11 @@ _INSTEAD: Final = {
 
 _STEPS: Final = ("time_us", "observed_at_us", CHECK)
 """Whole numbers that take least space, and time to read, as differences."""
+
+_PACKED: Final = (*_STEPS, IDENTITY)
+"""What no compression makes smaller."""
+
+_TAGS: Final = "tags.list.element"
 
 _TYPES: Final = {
     str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()
@@ -176,12 +181,15 @@ def options_of(contract: Contract | None) -> dict[str, Any]:
     """
     fields = () if contract is None else contract.fields
     texts = [f"data.{ref.name}" for ref in fields if ref.type is str]
+    payload = [f"data.{ref.name}" for ref in fields]
+    names = [name for name, _ in (*ENVELOPE, *DERIVED, *LINEAGE)]
+    leaves = {*names, _TAGS, *payload, "raw_data"} - {"tags", *_PACKED}
     return {
-        "compression": "zstd",
-        "compression_level": 1,
+        "compression": dict.fromkeys(_PACKED, "none") | dict.fromkeys(leaves, "zstd"),
+        "compression_level": dict.fromkeys(leaves, 1),
         "row_group_size": ROWS_OF_A_GROUP,
         "use_dictionary": [
-            "key", "source", "schema_version", "late", "tags.list.element", *texts
+            "key", "source", "schema_version", "late", _TAGS, *texts
         ],
         "column_encoding": dict.fromkeys(_STEPS, "DELTA_BINARY_PACKED"),
     }  # fmt: skip
@@ -285,26 +293,23 @@ class Segment:
         Parameters
         ----------
         reading
-            Only these columns; all if None. Segments of earlier layouts give instead what
-            they follow from, and those with an event that has to be lifted the whole
+            Only these columns; all if None. A segment of an earlier layout gives instead
+            what they follow from, and one with an event that has to be lifted the whole
             envelope and payload.
         """
-        columns, is_plain = None, False
-        if reading is not None:
-            columns, is_plain = self._columns(reading)
+        columns, plain = (None, None) if reading is None else self._columns(reading)
         for group in self._groups(keys):
             table = self._file.read_row_group(group, columns=columns)
-            if reading is not None and is_plain:
-                told = {PLAIN_VERSION: str(reading.version).encode()}
-                table = table.replace_schema_metadata(told)
+            if plain is not None:
+                table = table.replace_schema_metadata(plain)
             yield self._only(table, keys, buckets)
 
     def table(self) -> pa.Table:
         """Return all events as one Arrow table."""
         return self._file.read()
 
-    def _columns(self, reading: Reading) -> tuple[list[str], bool]:
-        """Return what a reading needs, as Parquet calls it, and whether it is plain."""
+    def _columns(self, reading: Reading) -> tuple[list[str], dict[bytes, bytes] | None]:
+        """Return what a reading needs, as Parquet calls it, and what is plain of it."""
         schema = self._file.schema_arrow
         is_typed = "data" in schema.names and pa.types.is_struct(
             schema.field("data").type
@@ -318,9 +323,13 @@ class Segment:
             and self._is_of(reading.version)
             and self._is_empty("raw_data")
         ):
-            return [*envelope, *(f"data.{name}" for name in reading.fields)], True
+            told = {PLAIN_VERSION: str(reading.version).encode()}
+            if self._is_in_time():
+                told[IN_TIME] = b"1"
+                envelope = [name for name in envelope if name != "late"]
+            return [*envelope, *(f"data.{name}" for name in reading.fields)], told
         whole = dict.fromkeys([*envelope, *NEEDED])
-        return [*whole, "data", "raw_data"], False
+        return [*whole, "data", "raw_data"], None
 
     def _holds(self, column: str) -> bool:
         """Return whether a column is there and was written for every row group."""
@@ -329,6 +338,13 @@ class Segment:
         return EDGE in self._places and not any(
             told is None or told.null_count == rows
             for told, rows in self._statistics(EDGE)
+        )
+
+    def _is_in_time(self) -> bool:
+        """Return whether no event is late, as far as is told."""
+        return all(
+            told is not None and told.has_min_max and told.max is False
+            for told, _ in self._statistics("late")
         )
 
     def _is_of(self, version: int) -> bool:

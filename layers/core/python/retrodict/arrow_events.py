@@ -24,7 +24,7 @@ from retrodict.errors import EventFormatError
 from retrodict.features import FeatureSet
 from retrodict.leaves import Category, Column
 from retrodict.payloads import payloads
-from retrodict.ports import PLAIN_VERSION, Reading
+from retrodict.ports import IN_TIME, PLAIN_VERSION, Reading
 from retrodict.upcasting import newest
 
 ENVELOPE: Final = (
@@ -226,7 +226,11 @@ class _Part:
         self.observed_at_us: NDArray[np.int64] | None = None
         if "observed_at_us" in table.column_names:
             self.observed_at_us = _numbers(table, "observed_at_us")
-        self.late: NDArray[np.bool_] = table["late"].to_numpy()
+        self.late: NDArray[np.bool_]
+        if "late" in table.column_names:
+            self.late = table["late"].to_numpy()
+        else:
+            self.late = np.zeros(table.num_rows, np.bool_)
         self.identity, self.check = _identities(table)
         self.values = [_values(definition, table) for definition in definitions]
 
@@ -426,7 +430,10 @@ def _gathered(
         spans = zip(part.tolist(), start.tolist(), ends, strict=True)
         kept = [arrays[n][begin:end] for n, begin, end in spans]
         return np.concatenate([*kept, np.empty(0, dtype)])
-    joined = np.empty(rows.sum(), dtype)
+    count = int(rows.sum())
+    # Arrow keeps what it frees, so the next pass finds pages that are there already.
+    pool = pa.allocate_buffer(count * np.dtype(dtype).itemsize)
+    joined = np.frombuffer(pool, dtype)
     bases = np.array([array.ctypes.data for array in arrays], np.uint64)
     at = bases[part] + (start * joined.itemsize).astype(np.uint64)
     sizes = (rows * joined.itemsize).astype(np.int64)
@@ -453,7 +460,7 @@ def rows_of(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.in
 def _check(table: pa.Table) -> None:
     held = {*table.column_names}
     if _plain_version(table) is not None:
-        needed = {*_ALWAYS}
+        needed = {*_ALWAYS} - ({"late"} if IN_TIME in table.schema.metadata else set())
         missing = needed - held
         if not {"position", EDGE} & held:
             missing.add("position")

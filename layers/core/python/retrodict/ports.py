@@ -177,6 +177,9 @@ PLAIN_VERSION: Final = b"retrodict.plain_version"
 """Metadata of a table without `schema_version`: the version of all its events, which
 are typed."""
 
+IN_TIME: Final = b"retrodict.in_time"
+"""Metadata of such a table without `late`: no event of it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
