@@ -50,10 +50,10 @@ int retrodict_identities(int64_t n, const int32_t *source_at, const uint8_t *sou
 /* The first four hexadecimal digits of each text; 0 on success, 1 + the row where they
  * are none. */
 int64_t retrodict_checks(int64_t n, const int32_t *at, const uint8_t *digest,
-                         uint16_t *check) {
+                         int32_t *check) {
     for (int64_t i = 0; i < n; i++) {
         if (at[i + 1] - at[i] < 4) return i + 1;
-        uint32_t v = 0;
+        int32_t v = 0;
         for (int k = 0; k < 4; k++) {
             uint8_t c = digest[at[i] + k], digit;
             if (c >= '0' && c <= '9') digit = c - '0';
@@ -62,7 +62,7 @@ int64_t retrodict_checks(int64_t n, const int32_t *at, const uint8_t *digest,
             else return i + 1;
             v = v << 4 | digit;
         }
-        check[i] = (uint16_t)v;
+        check[i] = v;
     }
     return 0;
 }
@@ -142,4 +142,55 @@ int retrodict_sort(int64_t n, int64_t keys, const int32_t *key, const int64_t *a
     free(start);
     free(other);
     return 0;
+}
+
+/* --- edges, and the join of runs --------------------------------------------------- */
+
+static int texts_compared(const int32_t *at, const uint8_t *text, int64_t a, int64_t b) {
+    int32_t own = at[a + 1] - at[a], other = at[b + 1] - at[b];
+    int32_t both = own < other ? own : other;
+    int found = both ? memcmp(text + at[a], text + at[b], (size_t)both) : 0;
+    return found ? found : (own > other) - (own < other);
+}
+
+/* Write the position of the first and of the last row of each key, and null between:
+ * validity bits, offsets and bytes, as Arrow keeps texts.
+ * Return how many are null, or -1 where rows are not in order of (key, position), each
+ * position of a key once. */
+int64_t retrodict_edges(int64_t n, const int32_t *key_at, const uint8_t *key,
+                        const int32_t *at, const uint8_t *text, uint8_t *valid,
+                        int32_t *edge_at, uint8_t *edge) {
+    int64_t nulls = 0;
+    int begins = 1;
+    memset(valid, 0, (size_t)(n + 7) / 8);
+    edge_at[0] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int ends = i + 1 == n;
+        int32_t length = 0;
+        if (!ends) {
+            int found = texts_compared(key_at, key, i, i + 1);
+            if (found > 0) return -1;
+            if (!found && texts_compared(at, text, i, i + 1) >= 0) return -1;
+            ends = found < 0;
+        }
+        if (begins || ends) {
+            length = at[i + 1] - at[i];
+            if (length) memcpy(edge + edge_at[i], text + at[i], (size_t)length);
+            valid[i >> 3] = (uint8_t)(valid[i >> 3] | 1 << (i & 7));
+        } else {
+            nulls++;
+        }
+        edge_at[i + 1] = edge_at[i] + length;
+        begins = ends;
+    }
+    return nulls;
+}
+
+/* Copy runs of bytes one behind the other. */
+void retrodict_join(int64_t runs, const uint8_t *const *from, const int64_t *bytes,
+                    uint8_t *to) {
+    for (int64_t run = 0; run < runs; run++) {
+        memcpy(to, from[run], (size_t)bytes[run]);
+        to += bytes[run];
+    }
 }

@@ -55,9 +55,15 @@ _PARTS: Final = {"hour_of_day": 17, "day_of_week": 18}
 _SUMMED: Final = frozenset({"sum", "mean"})
 
 _TEXTS: Final = (c_void_p, c_void_p)
-_FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type], ...]] = (
+_FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type | None], ...]] = (
     ("retrodict_identities", (c_int64, *_TEXTS, *_TEXTS, c_void_p), ctypes.c_int),
     ("retrodict_checks", (c_int64, *_TEXTS, c_void_p), c_int64),
+    (
+        "retrodict_edges",
+        (c_int64, *_TEXTS, *_TEXTS, c_void_p, c_void_p, c_void_p),
+        c_int64,
+    ),
+    ("retrodict_join", (c_int64, c_void_p, c_void_p, c_void_p), None),
     ("retrodict_in_order", (c_int64, c_void_p, *_TEXTS, c_void_p), ctypes.c_int),
     (
         "retrodict_sort",
