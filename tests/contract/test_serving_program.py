@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from retrodict.errors import (
 from retrodict.explanation import explain
 from retrodict.features import features as feature_set
 from retrodict.online import plan, project
-from retrodict.pipeline import Pipeline, load_catalog
+from retrodict.pipeline import load_catalog
 from retrodict.ports import KeyedBatch, OnlineItem, OnlineStore
 from retrodict.stamps import from_text, position
 from retrodict.validation import Accepted, Arrival, validate
@@ -529,10 +529,7 @@ class Shop:
     ],
 )
 def test_a_key_that_its_contract_allows_may_still_be_unsafe(entity: str) -> None:
-    assert PIPELINE.model is not None
-    shop: Any = Shop
-    model = replace(PIPELINE.model, features=[shop.level])
-    reader = Reader(["level"], Pipeline("shops", features=[Shop], model=model))
+    reader = Reader(["level"], feature_set(Shop))
 
     assert reader.read(JSON, "", b'{"entity":"Caf\\u00e9 1"}')
     with pytest.raises(RefusedError) as caught:
