@@ -69,9 +69,13 @@ def verdicts(
 
 
 def _is_apart(found: Comparison, name: str) -> bool:
-    """Return whether a projection differs otherwise than by being ahead of the log."""
-    wrong = ({*found.differing, *found.apart} - found.ahead) | {*found.unexplained}
-    return any(e.removeprefix(SCORING).partition("#")[0] == name for e in wrong)
+    """Return whether a projection differs otherwise than by being ahead of the log.
+
+    A key that the log does not know may be one that has not been archived yet.
+    """
+    wrong = {*found.differing, *found.apart} - found.ahead
+    entities = (entity.removeprefix(SCORING) for entity in wrong)
+    return any(e in found.replayed and e.partition("#")[0] == name for e in entities)
 
 
 def _withdrawn(pipeline: Pipeline, digest: str, time_us: int, reason: str) -> Decided:
