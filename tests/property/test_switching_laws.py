@@ -165,7 +165,7 @@ class Scene:
 
     def check_predictions(self) -> None:
         """Hold every prediction to the fold of all events, and each event to one."""
-        told = {}
+        told: dict[str, dict[str, Any]] = {}
         for _, data in self.stream.records:
             document = json.loads(data)
             assert told.setdefault(document["causationid"], document) is document
