@@ -329,10 +329,10 @@ def _identities(events: Sequence[StampedEvent]) -> "array[int]":
 def _checks(digests: Sequence[str]) -> "array[int]":
     library = kernel.library()
     if library is not None:
-        found = array("H", bytes(2 * len(digests)))
+        found = array("i", bytes(4 * len(digests)))
         raw, at = _texts(digests)
         if not library.retrodict_checks(
             len(digests), _address(at), raw, _address(found)
         ):
-            return found
+            return array("H", found)
     return array("H", map(check_of, digests))
