@@ -33,6 +33,7 @@ from retrodict.envelope import StampedEvent
 from retrodict.features import FeatureSet, feature_set, features
 from retrodict.state import KeyState
 from retrodict.vocabulary import count, difference, last, maximum, mean, minimum, std
+from retrodict_aws.segments import derived
 
 from benchmarks.logs import START_US, event_table, events_of
 from benchmarks.peers import enter, medians_s, print_table, write_results
@@ -383,7 +384,7 @@ def main() -> None:
     chosen = parser.parse_args()
     tables: dict[str, Any] = {}
     if chosen.only != "online":
-        table = fleet(chosen.events // KEYS * KEYS)
+        table = derived(fleet(chosen.events // KEYS * KEYS), Reading.contract())
         for name, definition in (
             (f"last {ROWS} rows", ROWS_SET),
             (f"last {WINDOW_S} s", SECONDS_SET),

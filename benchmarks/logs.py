@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pipelines.sensor_anomaly.contract import Reading
 from retrodict.contracts import Event
+from retrodict.derived_columns import DERIVED
 from retrodict.envelope import StampedEvent
-from retrodict_aws.segments import schema_of
+from retrodict_aws.segments import events_schema_of
 
 START_US: Final = 1_767_614_400_000_000
 DELAY_US: Final = 350_000
@@ -24,7 +25,7 @@ def event_table(
     seed: int = 1,
     event: type[Event] = Reading,
 ) -> pa.Table:
-    """Return readings of typed, plain events as a segment holds them.
+    """Return readings of typed, plain events, as `encode_table` writes them.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def event_table(
         A contract with `sensor_id` and `value`; other fields are null.
     """
     n = len(key)
-    schema = schema_of(event.contract())
+    schema = events_schema_of(event.contract())
     dice = np.random.default_rng(seed)
     value = np.round(20 + 5 * dice.standard_normal(n), 2)
     sensors = pa.array([f"s-{k:04}" for k in range(int(key.max(initial=0)) + 1)])
@@ -70,7 +71,8 @@ def event_table(
 
 def events_of(table: pa.Table) -> list[StampedEvent]:
     """Return the rows of a table of readings as events."""
-    names = [name for name in table.column_names if name != "raw_data"]
+    others = {"raw_data", *(name for name, _ in DERIVED)}
+    names = [name for name in table.column_names if name not in others]
     rows = zip(*(table[name].to_pylist() for name in names), strict=True)
     own = (dict(zip(names, row, strict=True)) for row in rows)
     return [

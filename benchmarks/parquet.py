@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pipelines.sensor_anomaly.contract import Reading
-from retrodict_aws.segments import options_of, schema_of
+from retrodict_aws.segments import derived, events_schema_of, options_of
 
 from benchmarks.peers import RUNS, enter, medians_s, print_table, write_results
 
@@ -55,7 +55,8 @@ def log(events: int) -> pa.Table:
         "causation_id": nothing,
         "correlation_id": nothing,
     }
-    return pa.table(columns, schema=schema_of(Reading.contract()))
+    contract = Reading.contract()
+    return derived(pa.table(columns, schema=events_schema_of(contract)), contract)
 
 
 def writers(table: pa.Table) -> dict[str, Callable[[], bytes]]:

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pipelines.sensor_anomaly import pipeline
 from pipelines.sensor_anomaly.contract import Reading
 from retrodict.arrow_events import known_events, reading_of
@@ -25,7 +24,7 @@ from retrodict.features import FeatureSet
 from retrodict.online import item_of
 from retrodict.ports import OnlineItem
 from retrodict.state import KeyState
-from retrodict_aws.segments import Segment, options_of
+from retrodict_aws.segments import Segment, encode_table
 
 from benchmarks.features import SECONDS_SET, fleet
 from benchmarks.peers import RUNS, enter, medians_s, print_table, write_results
@@ -43,13 +42,8 @@ def compacted(table: pa.Table) -> dict[int, bytes]:
     of_row = parts[table["key"].combine_chunks().dictionary_encode().indices]
     found = {}
     for bucket in range(BUCKETS):
-        raw = BytesIO()
-        pq.write_table(
-            table.filter(pa.array(of_row == bucket)),
-            raw,
-            **options_of(Reading.contract()),
-        )
-        found[bucket] = raw.getvalue()
+        own = table.filter(pa.array(of_row == bucket))
+        found[bucket] = encode_table(own, Reading.contract())
     return found
 
 

@@ -16,14 +16,15 @@ from retrodict.validation import (
     Catalog,
     Rejected,
     validate,
-    validate_closely,
 )
 
+from tests import lane
 from tests.fuzz import oracle
 from tests.fuzz.inputs import Input, catalog, inputs
 
 MOST_FAILURES: Final = 5
 SHRINKING_S: Final = 10.0
+BATCH: Final = 100
 
 Validator = Callable[[bytes, Arrival, Catalog], object]
 
@@ -73,32 +74,18 @@ def complaint(
         verdict = validator(given.raw, given.arrival, known)
         took = time.perf_counter() - began
         wrong = oracle.complaint(given.raw, given.arrival, known.contracts, verdict)
-        if wrong is None and isinstance(verdict, Accepted):
-            wrong = _unlike_a_closer_look(given, verdict, known)
+        if wrong is None:
+            wrong = batch_complaint([given], known)
     except Exception:  # noqa: BLE001 - whatever is raised is what is looked for
         return f"raised\n{traceback.format_exc()}", verdict, time.perf_counter() - began
     return wrong, verdict, took
 
 
-def _unlike_a_closer_look(
-    given: Input, verdict: Accepted, known: Catalog
-) -> str | None:
-    """Compare what may have come by the fast lane, to the bit and the type."""
-    closer = validate_closely(given.raw, given.arrival, known)
-    if closer == verdict and repr(closer) == repr(verdict):
-        return None
-    return f"accepted {verdict}, but closely looked at: {closer}"
-
-
-def in_fast_lane(given: Input, known: Catalog) -> bool:
-    """Tell whether nobody needs to look closer."""
-    arrival = given.arrival
-    return (
-        known.fast_lane.read(
-            given.raw, arrival.position, arrival.partition_key, arrival.arrived_at_us
-        )
-        is not None
-    )
+def batch_complaint(given: Iterable[Input], known: Catalog) -> str | None:
+    """Judge inputs as one batch; return how it differs from judging each, by bytes."""
+    records = [(one.raw, one.arrival) for one in given]
+    verdicts = [validate(raw, arrival, known) for raw, arrival in records]
+    return lane.disagreement(records, verdicts, known)
 
 
 def fuzz(given: Iterable[Input], validator: Validator, known: Catalog) -> Report:
@@ -110,7 +97,7 @@ def fuzz(given: Iterable[Input], validator: Validator, known: Catalog) -> Report
         if took > report.slowest_s:
             report.slowest_s, report.slowest = took, one
         if isinstance(verdict, Accepted):
-            report.fast[one.generator] += in_fast_lane(one, known)
+            report.fast[one.generator] += lane.is_fast(one.raw, one.arrival, known)
             report.accepted[one.generator] += 1
         elif isinstance(verdict, Rejected):
             report.reasons.update({str(v.reason) for v in verdict.violations})
@@ -122,8 +109,15 @@ def fuzz(given: Iterable[Input], validator: Validator, known: Catalog) -> Report
 
 
 def fuzz_chunk(seed: int, task: tuple[int, int]) -> Report:
-    """Judge one chunk, in a worker."""
-    return fuzz(inputs(seed, *task), validate, catalog())
+    """Judge one chunk, in a worker: each input, and all in batches."""
+    known, given = catalog(), list(inputs(seed, *task))
+    report = fuzz(given, validate, known)
+    for start in range(0, len(given), BATCH):
+        batch = given[start : start + BATCH]
+        wrong = batch_complaint(batch, known)
+        if wrong is not None:
+            report.failures.append((batch[0], f"in a batch of {len(batch)}: {wrong}"))
+    return report
 
 
 def shrink(given: Input, validator: Validator, known: Catalog) -> Input:

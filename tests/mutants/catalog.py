@@ -33,6 +33,10 @@ POINT_IN_TIME: Final = ("tests/property/test_point_in_time.py",)
 BULK: Final = ("tests/property/test_bulk.py",)
 BATCHES: Final = ("tests/property/test_batch_fold.py",)
 REBUILDING: Final = ("tests/unit/test_rebuilding.py",)
+SWITCHING: Final = (
+    "tests/unit/test_switching.py",
+    "tests/property/test_switching_laws.py",
+)
 SCORING: Final = ("tests/unit/test_scoring.py", "tests/unit/test_score_events.py")
 VALIDATION: Final = (
     "tests/unit/test_validation.py",
@@ -471,6 +475,48 @@ MUTANTS: Final = (
         "if fold is None or entity in self.ahead:",
         "if fold is None:",
         REBUILDING,
+    ),
+    Mutant(
+        "the definition before is folded no more",
+        f"{CORE}pipeline.py",
+        "in pipeline.definitions\n        if definition.event.contract()",
+        "in pipeline.features\n        if definition.event.contract()",
+        SWITCHING,
+    ),
+    Mutant(
+        "a half-filled projection is read",
+        f"{CORE}switching.py",
+        "return not lifecycle.verified and before == [definition]",
+        "return True",
+        SWITCHING,
+    ),
+    Mutant(
+        "what was withdrawn counts as never verified",
+        f"{CORE}lifecycle.py",
+        'self._verified[event.data["definition"]] = None',
+        'self._verified.pop(event.data["definition"], None)',
+        SWITCHING,
+    ),
+    Mutant(
+        "a projection that differs is verified",
+        f"{CORE}verifying.py",
+        "if name in places:",
+        "if False:",
+        SWITCHING,
+    ),
+    Mutant(
+        "what is not archived yet withdraws a verdict",
+        f"{CORE}verifying.py",
+        "wrong = {*found.differing, *found.apart} - found.ahead",
+        "wrong = {*found.differing, *found.apart}",
+        SWITCHING,
+    ),
+    Mutant(
+        "the stream is scored with another definition than the champion's",
+        f"{CORE}scoring.py",
+        "artifact = champion if is_its else None",
+        "artifact = champion",
+        SWITCHING,
     ),
     Mutant(
         "a rebuild without all parts is one",

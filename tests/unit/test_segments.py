@@ -94,7 +94,7 @@ def test_every_layout_has_a_golden_file() -> None:
     assert layouts == set(range(1, LAYOUT + 1))
 
 
-@pytest.mark.parametrize("layout", [1, 2])
+@pytest.mark.parametrize("layout", range(1, LAYOUT + 1))
 def test_golden_events_of_the_first_version_are_lifted_to_the_third(
     layout: int,
 ) -> None:
@@ -175,7 +175,7 @@ def test_a_value_is_a_column_that_can_be_fetched_alone() -> None:
     assert file.schema_arrow.field("data").type.field("value").type == pa.float64()
     assert table.schema.names == ["position", "data"]
     assert table["data"].to_pylist() == [{"value": e.data["value"]} for e in events]
-    assert file.schema_arrow.metadata[LAYOUT_KEY] == b"2"
+    assert file.schema_arrow.metadata[LAYOUT_KEY] == b"3"
 
 
 def test_text_is_kept_only_where_the_columns_would_change_the_payload() -> None:
@@ -220,7 +220,7 @@ def test_an_event_of_another_version_is_kept_as_text_without_columns() -> None:
 
 
 def test_a_layout_that_is_newer_than_the_code_is_refused_with_a_sentence() -> None:
-    body = rewritten(encode([reading(1.0)], READING), {LAYOUT_KEY: b"3"})
+    body = rewritten(encode([reading(1.0)], READING), {LAYOUT_KEY: b"4"})
 
     with pytest.raises(EventFormatError, match="deploy the newer code"):
         Segment("sensor.reading", body)

@@ -222,6 +222,12 @@ static double newest(Key *k, const Leaf *leaf) {
 
 /* --- the fold --------------------------------------------------------------------- */
 
+static int is_summed(const Fold *f, int64_t column) {
+    for (int64_t v = 0; v < f->views; v++)
+        if (f->view[v].column == column && f->view[v].sums) return 1;
+    return 0;
+}
+
 static void lay_out(const Fold *f, int64_t from, int64_t to, int column, Scale *c) {
     const double *value = f->value[column];
     int least = 1 << 20, most = -(1 << 20);
@@ -288,12 +294,15 @@ typedef struct {
     uint8_t *dropped;
 } Known;
 
+static inline int64_t slot_of(uint64_t identity, int64_t mask) {
+    return (int64_t)(identity * UINT64_C(0x9E3779B97F4A7C15) >> 20) & mask;
+}
+
 /* Judge one event, and where it is applied, insert it and return its place. */
 static inline int judge(Key *k, Known *known, int64_t i, int64_t *place) {
     const Fold *f = k->f;
     uint64_t identity = f->identity[i];
-    int64_t slot = (int64_t)(identity * UINT64_C(0x9E3779B97F4A7C15) >> 20);
-    slot &= known->mask;
+    int64_t slot = slot_of(identity, known->mask);
     while (known->table[slot] >= 0 && f->identity[known->table[slot]] != identity)
         slot = (slot + 1) & known->mask;
     int64_t other = known->table[slot];
@@ -466,6 +475,50 @@ static void serve_in_order(Key *k, int64_t key) {
     }
 }
 
+/* Drop what the state holds no more, now that an event was applied. */
+static inline void let_go(const Key *k, Known *known) {
+    const Fold *f = k->f;
+    int64_t horizon = k->time[k->n - 1] - f->kept_us, held = known->held;
+    while (held + f->depth < k->n && k->time[held + f->depth] <= horizon)
+        known->dropped[k->order[held++] - known->from] = 1;
+    known->held = held;
+}
+
+/* Judge events from `i` on as long as each is in time, newer than all before it, and of
+ * an identity that is not there: most are. Return the first that is not, or `to`. */
+static int64_t judge_newest(Key *k, Known *known, int64_t i, int64_t to) {
+    const Fold *f = k->f;
+    const int64_t *restrict time_us = f->time_us;
+    const uint64_t *restrict identity = f->identity;
+    const uint8_t *restrict late = f->late;
+    int8_t *restrict outcome = f->outcome;
+    int64_t *restrict time = k->time;
+    int32_t *restrict order = k->order, *restrict table = known->table;
+    uint8_t *restrict dropped = known->dropped;
+    int64_t n = k->n, held = known->held, first = i, from = known->from;
+    int64_t depth = f->depth, kept_us = f->kept_us, mask = known->mask;
+    int64_t most = f->most_entries;
+    for (; i < to; i++) {
+        int64_t t = time_us[i], slot = slot_of(identity[i], mask);
+        while (table[slot] >= 0 && identity[table[slot]] != identity[i])
+            slot = (slot + 1) & mask;
+        if (late[i] || (n && t <= time[n - 1]) || table[slot] >= 0
+            || n - held >= most)
+            break;
+        table[slot] = (int32_t)i;
+        time[n] = t;
+        order[n++] = (int32_t)i;
+        outcome[i] = APPLIED;
+        while (held + depth < n && time[held + depth] <= t - kept_us)
+            dropped[order[held++] - from] = 1;
+    }
+    for (int64_t c = 0; c < f->columns; c++)
+        memcpy(k->value[c] + k->n, f->value[c] + first, 8 * (size_t)(i - first));
+    k->n = n;
+    known->held = held;
+    return i;
+}
+
 /* Judge all events of a key; with `slides`, write the features served as it goes.
  *
  * Return 0 where only the plain fold can judge. `is_in_order` tells whether each event
@@ -478,14 +531,17 @@ static int judge_all(Key *k, int64_t key, Known *known, int slides, int *is_in_o
     *is_in_order = 1;
     for (int64_t i = from; i < to; i++) {
         while (q < asked_to && f->asked_known[q] <= i - from) ask(k, q++);
+        if (!slides) {
+            int64_t until = q < asked_to && f->asked_known[q] < to - from
+                ? from + f->asked_known[q] : to;
+            i = judge_newest(k, known, i, until);
+            if (i == until) { i--; continue; }
+        }
         int outcome = judge(k, known, i, &place), is_served = 0;
         if (outcome == TOO_FAST) return 0;
         f->outcome[i] = (int8_t)outcome;
         if (outcome == APPLIED) {
-            int64_t horizon = k->time[k->n - 1] - f->kept_us, held = known->held;
-            while (held + f->depth < k->n && k->time[held + f->depth] <= horizon)
-                known->dropped[k->order[held++] - from] = 1;
-            known->held = held;
+            let_go(k, known);
             *is_in_order &= place == k->n - 1;
             if (slides) {
                 for (int64_t v = 0; v < f->views; v++)
@@ -571,7 +627,10 @@ int retrodict_fold(const Fold *f) {
                    && k.scratch.squares && values && held && runs && sums && known.table
                    && known.dropped);
     if (!failed) {
-        for (int64_t c = 0; c < f->columns; c++) k.value[c] = values + c * most;
+        for (int64_t c = 0; c < f->columns; c++) {
+            k.value[c] = values + c * most;
+            k.scale[c] = (Scale){0, 2, 4}; /* of columns that nothing sums */
+        }
         for (int64_t a = 0; a < 5; a++) k.held[a] = held + a * most;
         for (int64_t v = 0; v < f->views; v++) {
             Slide *s = &k.slide[v];
@@ -583,7 +642,9 @@ int retrodict_fold(const Fold *f) {
     }
     for (int64_t key = 0; !failed && key < f->keys; key++) {
         for (int64_t c = 0; c < f->columns; c++)
-            lay_out(f, f->key_start[key], f->key_start[key + 1], (int)c, &k.scale[c]);
+            if (is_summed(f, c))
+                lay_out(f, f->key_start[key], f->key_start[key + 1], (int)c,
+                        &k.scale[c]);
         f->is_beyond[key] = !fold_key(&k, key, &known, has_slots);
     }
     free(k.time); free(k.order); free(k.value); free(k.scale); free(k.slide);

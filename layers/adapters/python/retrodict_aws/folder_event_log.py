@@ -1,5 +1,6 @@
 """A copy of the event log in a folder, as ``aws s3 sync`` makes it, for a notebook."""
 
+import os
 import re
 from collections.abc import Collection, Iterator
 from datetime import date
@@ -54,7 +55,8 @@ class FolderEventLog:
         """Yield the events of one type as tables; see `ColumnLog.tables`."""
         for path in self._paths([event_type], buckets_of(keys, buckets)):
             segment = Segment(event_type, path)
-            yield from segment.tables(reading, keys=keys, buckets=buckets)
+            others = buckets if bucket_in(path.parent.name) is None else None
+            yield from segment.tables(reading, keys=keys, buckets=others)
 
     def size_bytes(self, event_type: str) -> int:
         """Return how many bytes of segments hold events of a type."""
@@ -64,10 +66,30 @@ class FolderEventLog:
         self, types: Collection[str] | None, wanted: Collection[int] | None
     ) -> Iterator[Path]:
         """Yield the segments that may hold events of some types and parts."""
-        for path in sorted(self._folder.glob("type=*/**/*.parquet")):
-            event_type = path.relative_to(self._folder).parts[0]
-            if types is not None and event_type.removeprefix("type=") not in types:
-                continue
-            bucket = _BUCKET.search(str(path.relative_to(self._folder)))
-            if wanted is None or bucket is None or int(bucket[1]) in wanted:
-                yield path
+        for below in sorted(self._folder.glob("type=*")):
+            if types is None or below.name.removeprefix("type=") in types:
+                yield from _segments(below, wanted)
+
+
+def _segments(folder: Path, wanted: Collection[int] | None) -> Iterator[Path]:
+    """Yield the segments below a folder, but not those of other parts."""
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        bucket = bucket_in(entry.name)
+        if entry.name.endswith(".parquet"):
+            yield folder / entry.name
+        elif entry.is_dir() and (wanted is None or bucket is None or bucket in wanted):
+            yield from _segments(folder / entry.name, wanted)
+
+
+def bucket_in(folder: str) -> int | None:
+    """Return the part of the keys that a folder is called after.
+
+    Examples
+    --------
+    >>> bucket_in("bucket=07"), bucket_in("arrived=2026-01-05")
+    (7, None)
+    """
+    found = _BUCKET.fullmatch(folder)
+    return None if found is None else int(found[1])

@@ -233,7 +233,9 @@ class S3EventLog:
                 f"type={event_type}/arrived={arrived}/",
                 [*found],
                 buckets_of(keys, buckets),
-                lambda one: self._open(one).tables(reading, keys=keys, buckets=buckets),
+                lambda one: self._open(one).tables(
+                    reading, keys=keys, buckets=buckets if one.bucket is None else None
+                ),
             )
 
     def size_bytes(self, event_type: str) -> int:

@@ -12,24 +12,28 @@ Layouts
     `data` is JSON text.
 2
     `data` is a struct, `raw_data` JSON text; the footer says so.
+3
+    Beside them stand `identity`, `check` and `edge`; see `retrodict.derived_columns`.
 """
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
 from io import BytesIO
+from itertools import chain
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from retrodict.buckets import bucket_of
 from retrodict.contracts import Contract
+from retrodict.derived_columns import CHECK, DERIVED, EDGE, IDENTITY, with_derived
 from retrodict.envelope import StampedEvent
 from retrodict.errors import EventFormatError
 from retrodict.payloads import payloads
-from retrodict.ports import Reading
+from retrodict.ports import IN_TIME, PLAIN_VERSION, Reading
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 LAYOUT_KEY: Final = b"retrodict.segment"
 ROWS_OF_A_GROUP: Final = 131_072
 """Rows of a row group: what is skipped, or fetched, as one."""
@@ -47,7 +51,24 @@ ENVELOPE: Final = (
     ("digest", pa.string()),
 )
 LINEAGE: Final = (("causation_id", pa.string()), ("correlation_id", pa.string()))
-IDENTITY: Final = ("key", "source", "id", "digest", "position")
+COMPARED: Final = ("key", "source", "id", "digest", "position")
+"""What compaction compares of events, whatever the layout."""
+
+NEEDED: Final = tuple(name for name, _ in ENVELOPE if name != "tags")
+"""What a reader needs of an event beside its payload to lift it."""
+
+_INSTEAD: Final = {
+    IDENTITY: ("source", "id"), CHECK: ("digest",), EDGE: ("position",)
+}  # fmt: skip
+"""What is read where a segment has no such column."""
+
+_STEPS: Final = ("time_us", "observed_at_us", CHECK)
+"""Whole numbers that take least space, and time to read, as differences."""
+
+_PACKED: Final = (*_STEPS, IDENTITY)
+"""What no compression makes smaller."""
+
+_TAGS: Final = "tags.list.element"
 
 _TYPES: Final = {
     str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()
@@ -69,8 +90,19 @@ def schema_of(contract: Contract | None) -> pa.Schema:
     >>> schema_of(None).names[-3:]
     ['raw_data', 'causation_id', 'correlation_id']
     """
+    return _schema((*ENVELOPE, *DERIVED), contract)
+
+
+def events_schema_of(contract: Contract | None) -> pa.Schema:
+    """Return the columns that say what events are, of which the others follow."""
+    return _schema(ENVELOPE, contract)
+
+
+def _schema(
+    envelope: Iterable[tuple[str, pa.DataType]], contract: Contract | None
+) -> pa.Schema:
     typed = [] if contract is None else [("data", struct_of(contract))]
-    columns = [*ENVELOPE, *typed, ("raw_data", pa.string()), *LINEAGE]
+    columns = [*envelope, *typed, ("raw_data", pa.string()), *LINEAGE]
     return pa.schema(columns, metadata={LAYOUT_KEY: str(LAYOUT).encode()})
 
 
@@ -87,6 +119,11 @@ def encode(events: Sequence[StampedEvent], contract: Contract | None) -> bytes:
     contract
         Promises of their type, or None where they are not known.
     """
+    return encode_table(table_of(events, contract), contract)
+
+
+def table_of(events: Sequence[StampedEvent], contract: Contract | None) -> pa.Table:
+    """Return `events` as a table with the columns of `events_schema_of`."""
     columns: dict[str, Any] = {
         name: pa.array([getattr(e, name) for e in events], kind)
         for name, kind in (*ENVELOPE, *LINEAGE)
@@ -101,13 +138,37 @@ def encode(events: Sequence[StampedEvent], contract: Contract | None) -> bytes:
         ],
         pa.string(),
     )
+    schema = events_schema_of(contract)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def derived(table: pa.Table, contract: Contract | None) -> pa.Table:
+    """Return a table of events with all columns of a segment.
+
+    Parameters
+    ----------
+    table
+        With the columns of `events_schema_of`, shape (n,); what it has beside them is
+        left out, or found anew.
+    """
     schema = schema_of(contract)
+    own = table.select(events_schema_of(contract).names)
+    whole = with_derived(own, ROWS_OF_A_GROUP).select(schema.names)
+    if whole.schema != schema:
+        whole = whole.cast(schema)
+    return whole.replace_schema_metadata(schema.metadata)
+
+
+def encode_table(table: pa.Table, contract: Contract | None) -> bytes:
+    """Return a segment of the rows of a table, in their order.
+
+    Parameters
+    ----------
+    table
+        As `derived` takes it, shape (n,).
+    """
     buffer = BytesIO()
-    pq.write_table(
-        pa.table([columns[name] for name in schema.names], schema=schema),
-        buffer,
-        **options_of(contract),
-    )
+    pq.write_table(derived(table, contract), buffer, **options_of(contract))
     return buffer.getvalue()
 
 
@@ -115,17 +176,22 @@ def options_of(contract: Contract | None) -> dict[str, Any]:
     """Return how a segment is written.
 
     A dictionary is tried only of columns whose values repeat: of the others it would be
-    given up after a megabyte, which takes longer than writing them.
+    given up after a megabyte, which takes longer than writing them. Row groups must be
+    those that the edges were found for.
     """
     fields = () if contract is None else contract.fields
     texts = [f"data.{ref.name}" for ref in fields if ref.type is str]
+    payload = [f"data.{ref.name}" for ref in fields]
+    names = [name for name, _ in (*ENVELOPE, *DERIVED, *LINEAGE)]
+    leaves = {*names, _TAGS, *payload, "raw_data"} - {"tags", *_PACKED}
     return {
-        "compression": "zstd",
-        "compression_level": 1,
+        "compression": dict.fromkeys(_PACKED, "none") | dict.fromkeys(leaves, "zstd"),
+        "compression_level": dict.fromkeys(leaves, 1),
         "row_group_size": ROWS_OF_A_GROUP,
         "use_dictionary": [
-            "key", "source", "schema_version", "late", "tags.list.element", *texts
+            "key", "source", "schema_version", "late", _TAGS, *texts
         ],
+        "column_encoding": dict.fromkeys(_STEPS, "DELTA_BINARY_PACKED"),
     }  # fmt: skip
 
 
@@ -189,6 +255,11 @@ class Segment:
     def __init__(self, event_type: str, source: Any) -> None:
         self._type = event_type
         self._file = pq.ParquetFile(source, read_dictionary=["key"])
+        described = self._file.metadata.schema
+        self._places = {
+            described.column(place).path.partition(".")[0]: place
+            for place in range(len(described))
+        }
         metadata = self._file.schema_arrow.metadata or {}
         self.layout = int(metadata.get(LAYOUT_KEY, b"1"))
         if self.layout > LAYOUT:
@@ -222,39 +293,82 @@ class Segment:
         Parameters
         ----------
         reading
-            Only these columns; all if None.
+            Only these columns; all if None. A segment of an earlier layout gives instead
+            what they follow from, and one with an event that has to be lifted the whole
+            envelope and payload.
         """
-        columns = None if reading is None else self._columns(reading)
+        columns, plain = (None, None) if reading is None else self._columns(reading)
         for group in self._groups(keys):
             table = self._file.read_row_group(group, columns=columns)
+            if plain is not None:
+                table = table.replace_schema_metadata(plain)
             yield self._only(table, keys, buckets)
 
     def table(self) -> pa.Table:
         """Return all events as one Arrow table."""
         return self._file.read()
 
-    def _columns(self, reading: Reading) -> list[str]:
-        """Return what a reading needs, as Parquet calls it."""
+    def _columns(self, reading: Reading) -> tuple[list[str], dict[bytes, bytes] | None]:
+        """Return what a reading needs, as Parquet calls it, and what is plain of it."""
         schema = self._file.schema_arrow
         is_typed = "data" in schema.names and pa.types.is_struct(
             schema.field("data").type
         )
-        if is_typed and reading.fields and self._is_of(reading.version):
-            payload = [f"data.{name}" for name in reading.fields]
-        else:
-            payload = ["data"]
-        return [*reading.envelope, *payload, "raw_data"]
+        envelope: list[str] = []
+        for name in reading.envelope:
+            envelope += [name] if self._holds(name) else _INSTEAD[name]
+        if (
+            is_typed
+            and {*reading.fields} <= {field.name for field in schema.field("data").type}
+            and self._is_of(reading.version)
+            and self._is_empty("raw_data")
+        ):
+            told = {PLAIN_VERSION: str(reading.version).encode()}
+            if self._is_in_time():
+                told[IN_TIME] = b"1"
+                envelope = [name for name in envelope if name != "late"]
+            return [*envelope, *(f"data.{name}" for name in reading.fields)], told
+        whole = dict.fromkeys([*envelope, *NEEDED])
+        return [*whole, "data", "raw_data"], None
+
+    def _holds(self, column: str) -> bool:
+        """Return whether a column is there and was written for every row group."""
+        if column != EDGE:
+            return column in self._places
+        return EDGE in self._places and not any(
+            told is None or told.null_count == rows
+            for told, rows in self._statistics(EDGE)
+        )
+
+    def _is_in_time(self) -> bool:
+        """Return whether no event is late, as far as is told."""
+        return all(
+            told is not None and told.has_min_max and told.max is False
+            for told, _ in self._statistics("late")
+        )
 
     def _is_of(self, version: int) -> bool:
         """Return whether all events are of a schema version, as far as is told."""
-        place = self._file.schema_arrow.names.index("schema_version")
-        for group in range(self._file.num_row_groups):
-            told = self._file.metadata.row_group(group).column(place).statistics
-            if not told or not told.has_min_max:
-                return False
-            if (told.min, told.max) != (version, version):
-                return False
-        return True
+        return all(
+            told is not None
+            and told.has_min_max
+            and (told.min, told.max) == (version, version)
+            for told, _ in self._statistics("schema_version")
+        )
+
+    def _is_empty(self, column: str) -> bool:
+        """Return whether a column holds nothing but nulls, as far as is told."""
+        return all(
+            told is not None and told.null_count == rows
+            for told, rows in self._statistics(column)
+        )
+
+    def _statistics(self, column: str) -> Iterator[tuple[Any, int]]:
+        """Yield what each row group tells of a column, and how many rows it has."""
+        metadata = self._file.metadata
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            yield group.column(self._places[column]).statistics, group.num_rows
 
     def identities(
         self, ids: Collection[str] | None = None
@@ -267,16 +381,14 @@ class Segment:
             Only of events with one of these ids.
         """
         for group in range(self._file.num_row_groups):
-            table = self._file.read_row_group(group, columns=list(IDENTITY))
+            table = self._file.read_row_group(group, columns=list(COMPARED))
             if ids is not None:
                 table = _where(table, "id", ids)
-            yield from zip(*(table[name].to_pylist() for name in IDENTITY), strict=True)
+            yield from zip(*(table[name].to_pylist() for name in COMPARED), strict=True)
 
     def _groups(self, keys: Collection[str] | None) -> Iterable[int]:
         """Return the row groups that may hold one of `keys`, by their statistics."""
-        place = self._file.schema_arrow.names.index("key")
-        for group in range(self._file.num_row_groups):
-            told = self._file.metadata.row_group(group).column(place).statistics
+        for group, (told, _) in enumerate(self._statistics("key")):
             low, high = (told.min, told.max) if told and told.has_min_max else ("", "")
             if keys is None or not high or any(low <= key <= high for key in keys):
                 yield group
@@ -288,11 +400,19 @@ class Segment:
         if keys is not None:
             table = _where(table, "key", keys)
         if buckets is not None:
-            present = table["key"].unique().to_pylist()
+            present = _keys(table)
             own = [key for key in present if bucket_of(key) in buckets]
             if len(own) < len(present):
                 table = _where(table, "key", own)
         return table
+
+
+def _keys(table: pa.Table) -> list[str]:
+    """Return the keys that a table may hold."""
+    if not pa.types.is_dictionary(table["key"].type):
+        return table["key"].unique().to_pylist()
+    told = (chunk.dictionary.to_pylist() for chunk in table["key"].chunks)
+    return [*dict.fromkeys(chain.from_iterable(told))]
 
 
 def buckets_of(

@@ -7,8 +7,7 @@ one and lifted, as `retrodict.upcasting` does. Either way the columns are those 
 `EventColumns.of` for the same events.
 """
 
-import ctypes
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,24 +18,43 @@ from numpy.typing import NDArray
 
 from retrodict import kernel
 from retrodict.bulk import Doubles, EventColumns
+from retrodict.derived_columns import CHECK, EDGE, IDENTITY, identities_of
 from retrodict.envelope import StampedEvent
 from retrodict.errors import EventFormatError
 from retrodict.features import FeatureSet
 from retrodict.leaves import Category, Column
 from retrodict.payloads import payloads
-from retrodict.ports import Reading
+from retrodict.ports import IN_TIME, PLAIN_VERSION, Reading
 from retrodict.upcasting import newest
-from retrodict.windows import check_of, identity_of
 
 ENVELOPE: Final = (
     "key", "source", "id", "schema_version", "time_us", "observed_at_us", "position",
     "late", "digest",
 )  # fmt: skip
-"""What is read of every event beside its payload."""
+"""What a table of events has beside their payload, where it is not plain."""
 
-_TEXTS: Final = ("key", "source", "id", "position", "digest")
+_ALWAYS: Final = ("key", "time_us", "late", IDENTITY, CHECK)
 _BEGINS: Final = 1
 _REPEATS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How many events were looked at, and the first and the last of their positions."""
+
+    events: int = 0
+    first_position: str = ""
+    last_position: str = ""
+
+    def __add__(self, other: "Cut") -> "Cut":
+        """Return what both looked at."""
+        if not (self.events and other.events):
+            return self if self.events else other
+        return Cut(
+            self.events + other.events,
+            min(self.first_position, other.first_position),
+            max(self.last_position, other.last_position),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +66,17 @@ class KnownEvents:
     columns
         What the fold reads.
     position
-        Arrow texts, shape (n,).
+        Arrow texts, shape (n,); None where they were not read.
     observed_at_us
-        When each event arrived, shape (n,).
+        When each event arrived, shape (n,); None where it was not read.
+    cut
+        What was looked at, events of keys that nobody asked for among it.
     """
 
     columns: EventColumns
-    position: pa.LargeStringArray
-    observed_at_us: NDArray[np.int64]
+    position: pa.LargeStringArray | None
+    observed_at_us: NDArray[np.int64] | None
+    cut: Cut = Cut()
 
     def only(self, keys: Container[str]) -> "KnownEvents":
         """Return the events of some keys."""
@@ -64,8 +85,7 @@ class KnownEvents:
         if len(places) == len(own.keys):
             return self
         starts, ends = own.key_start[places], own.key_start[1:][places]
-        spans = map(np.arange, starts.tolist(), ends.tolist())
-        rows = np.concatenate([*spans, np.empty(0, np.int64)]).astype(np.int64)
+        rows = rows_of(starts, ends)
         columns = EventColumns(
             tuple(own.keys[place] for place in places),
             np.append(0, np.cumsum(ends - starts)).astype(np.int64),
@@ -76,16 +96,35 @@ class KnownEvents:
             tuple(values[rows] for values in own.values),
         )
         return KnownEvents(
-            columns, self.position.take(pa.array(rows)), self.observed_at_us[rows]
+            columns,
+            None if self.position is None else self.position.take(pa.array(rows)),
+            None if self.observed_at_us is None else self.observed_at_us[rows],
+            self.cut,
         )
 
 
-def reading_of(definitions: Iterable[FeatureSet]) -> Reading:
-    """Return what is to be read of a segment for some definitions of one event type."""
+def reading_of(
+    definitions: Iterable[FeatureSet],
+    *,
+    positions: bool = True,
+    arrivals: bool = True,
+) -> Reading:
+    """Return what is to be read of a segment for some definitions of one event type.
+
+    Parameters
+    ----------
+    positions
+        Whether the position of every event is read, or only where the runs of a key
+        begin and end.
+    arrivals
+        Whether it is read when every event arrived.
+    """
     several = [*definitions]
     fields = {name for definition in several for name in fields_of(definition)}
     version = several[0].event.contract().version
-    return Reading(ENVELOPE, tuple(sorted(fields)), version)
+    envelope = [*_ALWAYS, "position" if positions else EDGE]
+    envelope += ["observed_at_us"] * arrivals
+    return Reading(tuple(envelope), tuple(sorted(fields)), version)
 
 
 def fields_of(definition: FeatureSet) -> tuple[str, ...]:
@@ -112,9 +151,9 @@ def known_events(
     Parameters
     ----------
     tables
-        One, or several of any layouts, each read before the next is asked for: columns
-        of `ENVELOPE`, with ``data`` or ``raw_data`` or both, in any order and with
-        repeats, shape (n,).
+        One, or several of any layouts, each read before the next is asked for: plain
+        ones as `reading_of` asks for them, or columns of `ENVELOPE` with ``data`` or
+        ``raw_data`` or both, in any order and with repeats, shape (n,).
 
     Raises
     ------
@@ -135,41 +174,37 @@ def known_by(
     """
     several = [tables] if isinstance(tables, pa.Table) else tables
     parts = [_Part(definitions, table) for table in several if table.num_rows]
-    key, names = _keys([chunk for part in parts for chunk in part.keys])
-    position = _joined(parts)
-    rows, mark = _order(key, len(names), position)
-    kept = None if rows is None else rows[mark != _REPEATS]
-    mark = mark[mark != _REPEATS]
-    starts = np.flatnonzero(mark == _BEGINS)
-    own_keys = key[starts] if kept is None else key[kept[starts]]
+    return _sorted(definitions, parts)
 
-    def ordered(arrays: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
-        held = [*arrays]
-        column = (
-            held[0] if len(held) == 1 else np.concatenate([*held, np.empty(0, dtype)])
-        )
-        return column if kept is None else column[kept]
 
-    keys = tuple(names[place] for place in own_keys.tolist())
-    key_start = np.append(starts, len(mark)).astype(np.int64)
-    stamps = (
-        ordered((part.time_us for part in parts), np.int64),
-        ordered((part.identity for part in parts), np.uint64),
-        ordered((part.check for part in parts), np.uint16),
-        ordered((part.late for part in parts), np.bool_),
-    )
-    if kept is not None:
-        position = position.take(pa.array(kept))
-    observed_at_us = ordered((part.observed_at_us for part in parts), np.int64)
-    found = []
-    for n, definition in enumerate(definitions):
-        values = tuple(
-            ordered((part.values[n][column] for part in parts), np.float64)
-            for column in range(len(definition.columns))
-        )
-        columns = EventColumns(keys, key_start, *stamps, values)
-        found.append(KnownEvents(columns, position, observed_at_us))
-    return found
+def known_in(
+    definitions: Sequence[FeatureSet],
+    read: Callable[[Reading], Iterable[pa.Table]],
+    *,
+    keys: Container[str],
+    positions: bool,
+    arrivals: bool,
+) -> list[KnownEvents]:
+    """Return what is known of some keys for each of several definitions of one type.
+
+    Positions are read only where they are asked for, or where the edges of the keys'
+    runs do not tell their order. The result is the same either way.
+
+    Parameters
+    ----------
+    read
+        Returns the tables of a reading; it is called a second time where positions
+        turn out to be needed.
+    """
+    if not positions:
+        reading = reading_of(definitions, positions=False, arrivals=arrivals)
+        parts = [_Part(definitions, t) for t in read(reading) if t.num_rows]
+        found = _by_edges(definitions, parts, keys)
+        if found is not None:
+            return found
+        del parts
+    reading = reading_of(definitions, arrivals=arrivals)
+    return [known.only(keys) for known in known_by(definitions, read(reading))]
 
 
 class _Part:
@@ -181,27 +216,276 @@ class _Part:
         if not pa.types.is_dictionary(keys.type):
             keys = keys.dictionary_encode()
         self.keys = keys.chunks
-        self.positions = pc.cast(table["position"], pa.large_string()).chunks
+        self.edges: pa.StringArray | None = None
+        if EDGE in table.column_names:
+            self.edges = table[EDGE].combine_chunks()
+        self.positions: list[pa.LargeStringArray] = []
+        if "position" in table.column_names:
+            self.positions = pc.cast(table["position"], pa.large_string()).chunks
         self.time_us = _numbers(table, "time_us")
-        self.observed_at_us = _numbers(table, "observed_at_us")
-        self.late: NDArray[np.bool_] = table["late"].to_numpy()
+        self.observed_at_us: NDArray[np.int64] | None = None
+        if "observed_at_us" in table.column_names:
+            self.observed_at_us = _numbers(table, "observed_at_us")
+        self.late: NDArray[np.bool_]
+        if "late" in table.column_names:
+            self.late = table["late"].to_numpy()
+        else:
+            self.late = np.zeros(table.num_rows, np.bool_)
         self.identity, self.check = _identities(table)
         self.values = [_values(definition, table) for definition in definitions]
 
+    def arrays(self, definition: int) -> list[NDArray[Any] | None]:
+        """Return what is kept of every event for one definition."""
+        return [
+            self.time_us, self.identity, self.check, self.late, self.observed_at_us,
+            *self.values[definition],
+        ]  # fmt: skip
+
+
+_TYPES: Final = (np.int64, np.uint64, np.uint16, np.bool_, np.int64)
+"""Of `_Part.arrays`; the others are doubles."""
+
+
+def _sorted(definitions: Sequence[FeatureSet], parts: list[_Part]) -> list[KnownEvents]:
+    """Return the events of parts with positions."""
+    key, names = _keys([chunk for part in parts for chunk in part.keys])
+    position = _joined(parts)
+    rows, mark = _order(key, len(names), position)
+    kept = None if rows is None else rows[mark != _REPEATS]
+    mark = mark[mark != _REPEATS]
+    starts = np.flatnonzero(mark == _BEGINS)
+    own_keys = key[starts] if kept is None else key[kept[starts]]
+
+    def ordered(held: list[NDArray[Any] | None], dtype: Any) -> NDArray[Any] | None:
+        arrays = [array for array in held if array is not None]
+        if len(arrays) < len(held):
+            return None
+        one = arrays[0] if len(arrays) == 1 else None
+        column = np.concatenate([*arrays, np.empty(0, dtype)]) if one is None else one
+        return column if kept is None else column[kept]
+
+    keys = tuple(names[place] for place in own_keys.tolist())
+    key_start = np.append(starts, len(mark)).astype(np.int64)
+    if kept is not None:
+        position = position.take(pa.array(kept))
+    cut = _cut_of(position, key_start)
+    return _found(definitions, parts, ordered, keys, key_start, position, cut)
+
+
+def _found(  # noqa: PLR0913, PLR0917 - what two ways to order have found
+    definitions: Sequence[FeatureSet],
+    parts: Sequence[_Part],
+    ordered: Callable[[list[NDArray[Any] | None], Any], NDArray[Any] | None],
+    keys: tuple[str, ...],
+    key_start: NDArray[np.int64],
+    position: pa.LargeStringArray | None,
+    cut: Cut,
+) -> list[KnownEvents]:
+    """Return the columns of parts in the order that was found."""
+    stamps: list[Any] = []
+    found = []
+    for n, definition in enumerate(definitions):
+        types = [*_TYPES, *(np.float64 for _ in definition.columns)]
+        columns = [*zip(*(part.arrays(n) for part in parts), strict=True)]
+        columns = columns or [()] * len(types)
+        begin = len(_TYPES) if stamps else 0
+        own: list[Any] = [
+            ordered([*column], dtype)
+            for column, dtype in zip(columns[begin:], types[begin:], strict=True)
+        ]
+        if not stamps:
+            stamps, own = own[: len(_TYPES)], own[len(_TYPES) :]
+        *judged, observed_at_us = stamps
+        events = EventColumns(keys, key_start, *judged, tuple(own))
+        found.append(KnownEvents(events, position, observed_at_us, cut))
+    return found
+
+
+def _cut_of(position: pa.LargeStringArray, key_start: NDArray[np.int64]) -> Cut:
+    """Return the cut of events in order of (key, position)."""
+    if not len(position):
+        return Cut()
+    own = position.take(pa.array([*key_start[:-1], *(key_start[1:] - 1)])).to_pylist()
+    return Cut(len(position), min(own), max(own))
+
+
+def _by_edges(
+    definitions: Sequence[FeatureSet], parts: list[_Part], keys: Container[str]
+) -> list[KnownEvents] | None:
+    """Return the events of some keys without their positions.
+
+    None where the edges do not tell the order: a part has none, or two runs of a key
+    overlap.
+    """
+    runs = _runs(parts)
+    if runs is None:
+        return None
+    cut = Cut()
+    if len(runs.names):
+        ends = pc.min_max(runs.first)["min"].as_py(), pc.max(runs.last).as_py()
+        cut = Cut(int(runs.rows.sum()), *ends)
+    names = runs.names.to_pylist()
+    wanted = np.fromiter((name in keys for name in names), np.bool_, len(names))
+    places = np.flatnonzero(wanted)
+    own = [names[place] for place in places.tolist()]
+    begins = np.array(
+        [n == 0 or name != own[n - 1] for n, name in enumerate(own)], np.bool_
+    )
+    starts = np.append(0, np.cumsum(runs.rows[places]))
+    key_start = np.append(starts[:-1][begins], starts[-1]).astype(np.int64)
+    told = tuple(own[n] for n in np.flatnonzero(begins).tolist())
+
+    def ordered(held: list[NDArray[Any] | None], dtype: Any) -> NDArray[Any] | None:
+        arrays = [array for array in held if array is not None]
+        if len(arrays) < len(held):
+            return None
+        return _gathered(arrays, dtype, runs, places)
+
+    return _found(definitions, parts, ordered, told, key_start, None, cut)
+
+
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Rows of one key side by side in one part, in order of (key, position).
+
+    Attributes
+    ----------
+    names, first, last
+        Key, and positions of the first and the last row, shape (n_runs,).
+    part, start, rows
+        Where they lie, and how many there are, shape (n_runs,).
+    """
+
+    names: pa.StringArray
+    first: pa.StringArray
+    last: pa.StringArray
+    part: NDArray[np.int64]
+    start: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+def _runs(parts: Sequence[_Part]) -> _Runs | None:
+    """Return the runs of parts in order; None where their edges do not tell it."""
+    tables, part_of, starts, counts = [], [], [], []
+    for n, part in enumerate(parts):
+        if part.edges is None:
+            return None
+        keys = pa.chunked_array(part.keys).unify_dictionaries().combine_chunks()
+        codes = keys.indices.to_numpy()
+        begins = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
+        ends = np.append(begins[1:], len(codes)) - 1
+        edges = part.edges.drop_null()
+        places = np.unique(np.concatenate([begins, ends]))
+        if len(edges) != len(places):
+            return None
+        held = part.edges.take(pa.array(places))
+        if held.null_count:
+            return None
+        tables.append(
+            pa.table(
+                [
+                    keys.dictionary.take(keys.indices.take(pa.array(begins))),
+                    held.take(pa.array(np.searchsorted(places, begins))),
+                    held.take(pa.array(np.searchsorted(places, ends))),
+                ],
+                ["key", "first", "last"],
+            )
+        )
+        part_of.append(np.full(len(begins), n))
+        starts.append(begins)
+        counts.append(ends - begins + 1)
+    kind = pa.schema([(name, pa.string()) for name in ("key", "first", "last")])
+    told = pa.concat_tables([t.cast(kind) for t in tables] or [kind.empty_table()])
+    order = pc.sort_indices(told, [("key", "ascending"), ("first", "ascending")])
+    told = told.take(order).combine_chunks()
+    names, first, last = (
+        pa.concat_arrays([*column.chunks, pa.array([], pa.string())])
+        for column in told.columns
+    )
+    is_same = pc.equal(names[1:], names[:-1])
+    if pc.any(pc.and_(is_same, pc.less_equal(first[1:], last[:-1]))).as_py():
+        return None
+    rows = order.to_numpy()
+    none = np.empty(0, np.int64)
+    return _Runs(
+        names,
+        first,
+        last,
+        *(np.concatenate([*held, none])[rows] for held in (part_of, starts, counts)),
+    )
+
+
+def _gathered(
+    held: Sequence[NDArray[Any]], dtype: Any, runs: _Runs, places: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Return some runs of the arrays of several parts, one behind the other."""
+    arrays = [np.ascontiguousarray(array, dtype) for array in held]
+    part, start, rows = runs.part[places], runs.start[places], runs.rows[places]
+    is_whole = len(arrays) == 1 and rows.sum() == len(arrays[0])
+    if is_whole and np.all(np.diff(start) > 0):
+        return arrays[0]
+    library = kernel.library()
+    if library is None:
+        ends = (start + rows).tolist()
+        spans = zip(part.tolist(), start.tolist(), ends, strict=True)
+        kept = [arrays[n][begin:end] for n, begin, end in spans]
+        return np.concatenate([*kept, np.empty(0, dtype)])
+    count = int(rows.sum())
+    # Arrow keeps what it frees, so the next pass finds pages that are there already.
+    pool = pa.allocate_buffer(count * np.dtype(dtype).itemsize)
+    joined = np.frombuffer(pool, dtype)
+    bases = np.array([array.ctypes.data for array in arrays], np.uint64)
+    at = bases[part] + (start * joined.itemsize).astype(np.uint64)
+    sizes = (rows * joined.itemsize).astype(np.int64)
+    library.retrodict_join(
+        len(places), at.ctypes.data, sizes.ctypes.data, joined.ctypes.data
+    )
+    return joined
+
+
+def rows_of(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows of spans one behind the other.
+
+    Examples
+    --------
+    >>> rows_of(np.array([5, 0]), np.array([8, 2])).tolist()
+    [5, 6, 7, 0, 1]
+    """
+    counts = ends - starts
+    before = np.cumsum(counts) - counts
+    rows: NDArray[np.int64] = np.repeat(starts - before, counts)
+    return rows + np.arange(len(rows))
+
 
 def _check(table: pa.Table) -> None:
-    missing = {*ENVELOPE} - {*table.column_names}
-    if missing or not {"data", "raw_data"} & {*table.column_names}:
+    held = {*table.column_names}
+    if _plain_version(table) is not None:
+        needed = {*_ALWAYS} - ({"late"} if IN_TIME in table.schema.metadata else set())
+        missing = needed - held
+        if not {"position", EDGE} & held:
+            missing.add("position")
+    else:
+        needed = {*ENVELOPE}
+        missing = needed - held
+        if not {"data", "raw_data"} & held:
+            missing.add("data")
+    if missing:
         raise EventFormatError(
-            f"the table has no {sorted(missing) or 'data'}; it has "
-            f"{table.column_names}: read it from the log with its envelope"
+            f"the table has no {sorted(missing)}; it has {table.column_names}: read it "
+            "from the log with its envelope"
         )
-    for name in ENVELOPE:
+    for name in sorted(needed & held):
         if table[name].null_count:
             raise EventFormatError(
                 f"{table[name].null_count} events have no {name!r}: the table is not "
                 "of the log's making"
             )
+
+
+def _plain_version(table: pa.Table) -> int | None:
+    """Return the version that all events are of, where the table says so."""
+    told = (table.schema.metadata or {}).get(PLAIN_VERSION)
+    return None if told is None else int(told)
 
 
 def _keys(chunks: list[pa.DictionaryArray]) -> tuple[NDArray[np.int32], list[str]]:
@@ -277,55 +561,32 @@ def _plain_order(
 
 def _identities(table: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.uint16]]:
     """Return identity and check of each row; see `retrodict.windows`."""
-    identity = np.empty(table.num_rows, np.uint64)
-    check = np.empty(table.num_rows, np.uint16)
-    library, place = kernel.library(), 0
-    for batch in table.select(["source", "id", "digest"]).to_batches():
-        span = slice(place, place + batch.num_rows)
-        place += batch.num_rows
-        if library is None:
-            source, id_, digest = (column.to_pylist() for column in batch.columns)
-            identity[span] = [*map(identity_of, source, id_)]
-            check[span] = [*map(check_of, digest)]
-        elif batch.num_rows:
-            _digest(library, batch, identity[span], check[span])
-    return identity, check
-
-
-def _digest(
-    library: ctypes.CDLL,
-    batch: pa.RecordBatch,
-    identity: NDArray[np.uint64],
-    check: NDArray[np.uint16],
-) -> None:
-    held = [pc.cast(batch[name], pa.string()) for name in ("source", "id", "digest")]
-    source, id_, digest = map(_text, held)
-    if library.retrodict_identities(
-        batch.num_rows, *source, *id_, identity.ctypes.data
-    ):
-        raise MemoryError("the longest identity does not fit in memory")
-    wrong = library.retrodict_checks(batch.num_rows, *digest, check.ctypes.data)
-    if wrong:
-        raise EventFormatError(
-            f"expected a digest of hexadecimal digits, got {held[2][wrong - 1]}: the "
-            "table is not of the log's making"
-        )
-
-
-def _text(array: pa.StringArray) -> tuple[int, int]:
-    """Return the addresses of the offsets and of the bytes of texts."""
-    _, at, text = array.buffers()
-    return at.address + 4 * array.offset, 0 if text is None else text.address
+    if {IDENTITY, CHECK} <= {*table.column_names}:
+        identity, check = table[IDENTITY], table[CHECK]
+    else:
+        identity, check = identities_of(table)
+    signed: NDArray[np.int64] = identity.to_numpy()
+    return signed.view(np.uint64), check.to_numpy().astype(np.uint16)
 
 
 def _values(definition: FeatureSet, table: pa.Table) -> list[Doubles]:
     """Return the columns of the definition, NaN for null, each of shape (n,)."""
     contract = definition.event.contract()
-    slow = table["schema_version"].to_numpy() != contract.version
-    if "raw_data" in table.column_names:
-        slow |= table["raw_data"].is_valid().to_numpy()
-    if "data" not in table.column_names or not pa.types.is_struct(table["data"].type):
-        slow[:] = True
+    plain = _plain_version(table)
+    if plain is not None:
+        if plain != contract.version:
+            raise EventFormatError(
+                f"the table holds version {plain} of {contract.type!r}, not "
+                f"{contract.version}: read it again for this definition"
+            )
+        slow = np.zeros(table.num_rows, np.bool_)
+    else:
+        slow = table["schema_version"].to_numpy() != contract.version
+        if "raw_data" in table.column_names:
+            slow |= table["raw_data"].is_valid().to_numpy()
+        names = table.column_names
+        if "data" not in names or not pa.types.is_struct(table["data"].type):
+            slow[:] = True
     found: list[Doubles] = []
     for column in definition.columns:
         values = None if slow.all() else _column(column, table["data"])

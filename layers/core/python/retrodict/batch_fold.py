@@ -334,9 +334,9 @@ def _identities(events: Sequence[StampedEvent]) -> "array[int]":
 
 
 def _checks(digests: Sequence[str]) -> "array[int]":
-    found = array("H", bytes(2 * len(digests)))
+    found = array("i", bytes(4 * len(digests)))
     raw, at = _texts(digests)
     refused = _library().retrodict_checks(
         len(digests), _address(at), raw, _address(found)
     )
-    return array("H", map(check_of, digests)) if refused else found
+    return array("H", map(check_of, digests) if refused else found)

@@ -2,10 +2,10 @@
 
 ``layers/core/kernel/fold.c`` folds columns where `retrodict.state` folds events, and
 ``online.c`` a batch into the bytes of states; all give the same bits. ``columns.c``
-reads columns from the buffers of Arrow.
-`python -m infra.build_kernel` compiles them for this machine and for Lambda. Where
-there is no library for a platform, `library` is None and everything is computed by the
-plain fold, with the same results and more time.
+reads columns from the buffers of Arrow, ``validate.c`` the records of the ingest
+stream. `python -m infra.build_kernel` compiles them for this machine and for Lambda.
+Where there is no library for a platform, `library` is None and everything is computed
+by the plain fold, with the same results and more time.
 """
 
 import ctypes
@@ -55,17 +55,25 @@ _PARTS: Final = {"hour_of_day": 17, "day_of_week": 18}
 _SUMMED: Final = frozenset({"sum", "mean"})
 
 _TEXTS: Final = (c_void_p, c_void_p)
-_FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type], ...]] = (
+_FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type | None], ...]] = (
     ("retrodict_identities", (c_int64, *_TEXTS, *_TEXTS, c_void_p), ctypes.c_int),
     ("retrodict_checks", (c_int64, *_TEXTS, c_void_p), c_int64),
+    (
+        "retrodict_edges",
+        (c_int64, *_TEXTS, *_TEXTS, c_void_p, c_void_p, c_void_p),
+        c_int64,
+    ),
+    ("retrodict_join", (c_int64, c_void_p, c_void_p, c_void_p), None),
     ("retrodict_in_order", (c_int64, c_void_p, *_TEXTS, c_void_p), ctypes.c_int),
     (
         "retrodict_sort",
         (c_int64, c_int64, c_void_p, *_TEXTS, c_void_p, c_void_p),
         ctypes.c_int,
     ),
+    ("retrodict_has_sha256", (), ctypes.c_int),
+    ("retrodict_validate", (c_void_p,), ctypes.c_int),
 )
-"""The functions of ``columns.c``."""
+"""The functions of ``columns.c`` and ``validate.c``."""
 
 
 class LeafStruct(ctypes.Structure):

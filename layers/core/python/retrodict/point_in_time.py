@@ -9,11 +9,11 @@ import hashlib
 import json
 import warnings
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retrodict import bulk
-from retrodict.arrow_events import KnownEvents, known_by, reading_of
-from retrodict.buckets import BUCKETS, bucket_of
+from retrodict.arrow_events import Cut, KnownEvents, known_in, rows_of
+from retrodict.buckets import BUCKETS
 from retrodict.envelope import StampedEvent
 from retrodict.errors import TrainingRowsError
 from retrodict.features import FeatureSet
-from retrodict.ports import ColumnLog, EventLog
+from retrodict.ports import ColumnLog, EventLog, Reading
 from retrodict.stamps import duration_us
 from retrodict.state import order_of_knowing
 from retrodict.system_events import LabelGiven
@@ -125,7 +125,7 @@ def training_set(  # noqa: PLR0913 - one argument a choice
     else:
         known = _known(events, sets, until_us)
         joined = [asked.join(definition, known) for definition in sets]
-        cut = _Cut.of(known)
+        cut = _cut_of(known)
     columns: dict[str, pa.Array] = {}
     for definition, features_of in zip(sets, joined, strict=True):
         prefix = f"{definition.name}." if len(sets) > 1 else ""
@@ -285,59 +285,47 @@ def _known(
     )
 
 
-@dataclass(slots=True)
-class _Cut:
-    """How many events were looked at, and the first and the last of them."""
-
-    events: int = 0
-    first_position: str = ""
-    last_position: str = ""
-
-    @classmethod
-    def of(cls, known: Sequence[StampedEvent]) -> Self:
-        """Return it for events in the order of their positions."""
-        if not known:
-            return cls()
-        return cls(len(known), known[0].position, known[-1].position)
-
-    def add(self, known: KnownEvents) -> None:
-        """Count some more."""
-        starts = known.columns.key_start
-        if starts[-1] == 0:
-            return
-        own = known.position.take(pa.array([*starts[:-1], *(starts[1:] - 1)]))
-        first, last = min(own.to_pylist()), max(own.to_pylist())
-        is_first = not self.events or first < self.first_position
-        self.first_position = first if is_first else self.first_position
-        self.last_position = max(last, self.last_position)
-        self.events += int(starts[-1])
-
-
 def _join_columns(
     log: ColumnLog,
     asked: "_Rows",
     sets: Sequence[FeatureSet],
     until_us: int | None,
-) -> tuple[list[dict[str, bulk.Doubles]], _Cut]:
+) -> tuple[list[dict[str, bulk.Doubles]], Cut]:
     """Return the features of every row by set, and what was looked at.
 
     As many parts of the keys are read at once as memory allows.
     """
-    found: list[dict[str, bulk.Doubles]] = [{} for _ in sets]
-    cut = _Cut()
-    by_type: dict[str, list[int]] = {}
-    for n, definition in enumerate(sets):
-        by_type.setdefault(definition.event.contract().type, []).append(n)
-    for event_type, places in by_type.items():
-        definitions = [sets[n] for n in places]
-        reading = reading_of(definitions)
+    joined = [_Joined(asked, definition) for definition in sets]
+    cut = Cut()
+    by_type: dict[str, list[_Joined]] = {}
+    for one in joined:
+        by_type.setdefault(one.definition.event.contract().type, []).append(one)
+    for event_type, several in by_type.items():
         for buckets in _passes(log.size_bytes(event_type)):
-            tables = log.tables(event_type, reading, buckets=buckets)
-            several = known_by(definitions, _until(tables, until_us))
-            cut.add(several[0])
-            for n, definition in zip(places, definitions, strict=True):
-                asked.join_known(definition, several.pop(0), buckets, found[n])
-    return found, cut
+
+            def read(
+                reading: Reading, event_type: str = event_type, own: range = buckets
+            ) -> Iterator[pa.Table]:
+                return _until(log.tables(event_type, reading, buckets=own), until_us)
+
+            known = known_in(
+                [one.definition for one in several],
+                read,
+                keys=asked.numbers,
+                positions=asked.needs_positions,
+                arrivals=asked.needs_arrivals or until_us is not None,
+            )
+            cut += known[0].cut
+            for one in several:
+                one.add(known.pop(0))
+    return [one.finish() for one in joined], cut
+
+
+def _cut_of(known: Sequence[StampedEvent]) -> Cut:
+    """Return the cut of events in the order of their positions."""
+    if not known:
+        return Cut()
+    return Cut(len(known), known[0].position, known[-1].position)
 
 
 def _until(tables: Iterable[pa.Table], until_us: int | None) -> Iterator[pa.Table]:
@@ -385,70 +373,79 @@ class _Rows:
             found.setdefault(key, []).append(place)
         return found
 
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self._table)
+
+    @property
+    def needs_positions(self) -> bool:
+        """Whether positions of the log are compared with those of the rows."""
+        return self._position is not None and not self._corrected
+
+    @property
+    def needs_arrivals(self) -> bool:
+        """Whether times of arrival are compared with those of the rows."""
+        return self._position is None and not self._corrected
+
     @cached_property
-    def _codes(self) -> tuple[NDArray[np.int32], dict[str, int]]:
+    def _codes(self) -> tuple[NDArray[np.int32], list[str]]:
         """The number of each row's key, and the keys by number."""
         keys = self._table["key"].combine_chunks().dictionary_encode()
-        names = keys.dictionary.to_pylist()
-        return keys.indices.to_numpy(), {name: n for n, name in enumerate(names)}
+        return keys.indices.to_numpy(), keys.dictionary.to_pylist()
 
-    def join_known(
-        self,
-        definition: FeatureSet,
-        known: KnownEvents,
-        buckets: Collection[int],
-        into: dict[str, bulk.Doubles],
-    ) -> None:
-        """Write the features of the rows whose keys lie in some parts of the keys.
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each key."""
+        return {name: n for n, name in enumerate(self._codes[1])}
 
-        Keys without events are joined too: they stand after the others.
-        """
-        codes, numbers = self._codes
-        places = np.full(len(numbers), -1, np.int64)
-        known = known.only(numbers)
-        keys = list(known.columns.keys)
-        absent = len(keys)
-        for place, key in enumerate(keys):
-            places[numbers[key]] = place
-        for key, number in numbers.items():
-            if places[number] < 0 and bucket_of(key) in buckets:
-                places[number] = absent
-        own = places[codes]
-        rows = np.flatnonzero(own >= 0)
-        own = own[rows]
-        by_key = np.argsort(own, kind="stable")
-        rows, own = rows[by_key], own[by_key]
-        start = np.searchsorted(own, np.arange(absent + 2))
+    @cached_property
+    def _by_number(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows in order of their numbers, and where those of each begin."""
+        codes, names = self._codes
+        is_small = len(names) <= np.iinfo(np.uint16).max  # such are sorted by counting
+        kind = np.uint16 if is_small else np.int32
+        order = np.argsort(codes.astype(kind), kind="stable")
+        counts = np.bincount(codes, minlength=len(names))
+        return order, np.append(0, np.cumsum(counts))
+
+    def of(
+        self, numbers: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of some keys, and where those of each begin and end."""
+        order, starts = self._by_number
+        rows = order[rows_of(starts[numbers], starts[numbers + 1])]
+        counts = starts[numbers + 1] - starts[numbers]
+        return rows, np.append(0, np.cumsum(counts)).astype(np.int64)
+
+    def times_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the event time of some rows."""
+        times: NDArray[np.int64] = self._table["time"].to_numpy()[rows]
+        return times
+
+    def counts_of(
+        self, known: KnownEvents, rows: NDArray[np.int64], start: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return how many of its key's events each row knows."""
+        if self._corrected:
+            return np.repeat(np.diff(known.columns.key_start), np.diff(start))
         counts = np.zeros(len(rows), np.int64)
-        for place in np.flatnonzero(np.diff(start[: absent + 1])).tolist():
-            span = slice(*start[place : place + 2].tolist())
-            counts[span] = self._counted(known, place, rows[span])
-        order = np.lexsort((counts, own))
-        rows = rows[order]
-        times = self._table["time"].to_numpy()[rows]
-        asked = bulk.Asked(start.astype(np.int64), times, counts[order])
-        columns = replace(
-            known.columns,
-            keys=(*keys, ""),
-            key_start=np.append(known.columns.key_start, known.columns.key_start[-1]),
-        )
-        for name, values in bulk.fold(definition, columns, asked=asked).asked.items():
-            if name not in into:
-                into[name] = np.full(len(codes), np.nan)
-            into[name][rows] = values
+        for key in range(len(start) - 1):
+            span = slice(*start[key : key + 2].tolist())
+            counts[span] = self._counted(known, key, rows[span])
+        return counts
 
     def _counted(
         self, known: KnownEvents, key: int, rows: NDArray[np.int64]
-    ) -> NDArray[np.int64] | int:
+    ) -> NDArray[np.int64]:
         """Return how many of a key's events each of some of its rows knows."""
         first, end = known.columns.key_start[key : key + 2].tolist()
-        if self._corrected:
-            return int(end - first)
-        if self._position is not None:
+        if self._position is not None and known.position is not None:
             stamps = known.position.slice(first, end - first).to_pylist()
             found = [bisect_right(stamps, self._position[row]) for row in rows.tolist()]
             return np.array(found, np.int64)
-        arrived = np.maximum.accumulate(known.observed_at_us[first:end])
+        observed_at_us: Any = known.observed_at_us
+        arrived = np.maximum.accumulate(observed_at_us[first:end])
         known_at = self._table[self._known].to_numpy()[rows]
         count: NDArray[np.int64] = np.searchsorted(arrived, known_at, side="right")
         return count
@@ -490,6 +487,51 @@ class _Rows:
         # A row knows the longest run of positions that had all arrived.
         stamps = list(accumulate((e.observed_at_us for e in events), max))
         return [bisect_right(stamps, self._known_at[place]) for place in places]
+
+
+class _Joined:
+    """The features of the rows by one definition, while they are found."""
+
+    def __init__(self, rows: _Rows, definition: FeatureSet) -> None:
+        self.definition = definition
+        self._rows = rows
+        self._is_left = np.ones(len(rows.numbers), np.bool_)
+        self._found: dict[str, bulk.Doubles] = {}
+
+    def add(self, known: KnownEvents) -> None:
+        """Find those of the rows of some keys, each key once."""
+        keys = known.columns.keys
+        numbers = np.array([self._rows.numbers[key] for key in keys], np.int64)
+        self._is_left[numbers] = False
+        rows, start = self._rows.of(numbers)
+        counts = self._rows.counts_of(known, rows, start)
+        own = np.repeat(np.arange(len(keys)), np.diff(start))
+        if np.any((counts[1:] < counts[:-1]) & (own[1:] == own[:-1])):
+            by_count = np.lexsort((counts, own))
+            rows, counts = rows[by_count], counts[by_count]
+        self._fold(known.columns, rows, start, counts)
+
+    def finish(self) -> dict[str, bulk.Doubles]:
+        """Return them by name, NaN for null, shape (n,); keys may have no events."""
+        rows, start = self._rows.of(np.flatnonzero(self._is_left))
+        columns = bulk.EventColumns.of(self.definition, {"": ()})
+        no_event = np.zeros(len(rows), np.int64)
+        self._fold(columns, rows, start[[0, -1]], no_event)
+        return self._found
+
+    def _fold(
+        self,
+        columns: bulk.EventColumns,
+        rows: NDArray[np.int64],
+        start: NDArray[np.int64],
+        counts: NDArray[np.int64],
+    ) -> None:
+        asked = bulk.Asked(start, self._rows.times_of(rows), counts)
+        found = bulk.fold(self.definition, columns, asked=asked).asked
+        for name, values in found.items():
+            if name not in self._found:
+                self._found[name] = np.empty(self._rows.count)
+            self._found[name][rows] = values
 
 
 def _checked(table: pa.Table) -> pa.Table:

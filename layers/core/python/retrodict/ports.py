@@ -7,14 +7,13 @@ sign the same test in ``tests/contract``.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from retrodict.envelope import StampedEvent
 from retrodict.lifecycle import Decided, Recorded
 
 
-@dataclass(frozen=True, slots=True)
-class KeyedBatch:
+class KeyedBatch(NamedTuple):
     """Events of one entity key in the order of their positions, shape (n,)."""
 
     key: str
@@ -173,19 +172,30 @@ class EventLog(Protocol):
         """
 
 
+PLAIN_VERSION: Final = b"retrodict.plain_version"
+"""Metadata of a table without `schema_version`: the version of all its events, which
+are typed."""
+
+IN_TIME: Final = b"retrodict.in_time"
+"""Metadata of such a table without `late`: no event of it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Which columns of a segment are asked for.
 
+    A segment in which every event is typed and of one version gives just these, and
+    says so in the metadata of its tables. Another gives the whole envelope and payload
+    as well, so that its events can be lifted.
+
     Attributes
     ----------
     envelope
-        Columns beside the payload.
+        Columns beside the payload, those of `retrodict.derived_columns` among them.
     fields
-        Fields of the payload, of events whose payload is typed.
+        Fields of the payload.
     version
-        Schema version that `fields` are of: a segment with events of others gives
-        their whole payload.
+        Schema version that `fields` are of.
     """
 
     envelope: tuple[str, ...]

@@ -6,10 +6,11 @@ Total on any bytes: nothing here raises because of what a producer sent.
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -22,7 +23,8 @@ from retrodict.envelope import (
     open_envelope,
     unsafe_key,
 )
-from retrodict.fast_lane import FastLane
+from retrodict.fast_lane import Columns, FastLane, Unsure
+from retrodict.ports import KeyedBatch
 from retrodict.reasons import Reason, Tag, Violation, violation
 from retrodict.stamps import FUTURE_TOLERANCE_US
 from retrodict.strict_json import (
@@ -32,6 +34,7 @@ from retrodict.strict_json import (
     parse,
     separators,
 )
+from retrodict.wire import WireEvents
 
 MAX_DATA_CHARACTERS: Final = 256 * 1024
 """Canonical payload of one event; what is stamped must fit one record again."""
@@ -74,7 +77,7 @@ class Catalog:
 
     @cached_property
     def fast_lane(self) -> FastLane:
-        """What accepts the ordinary record; compiled for the first one."""
+        """What accepts ordinary records; made for the first ones."""
         return FastLane(self.contracts, self.lateness_us)
 
 
@@ -116,8 +119,97 @@ class Rejected:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of a batch.
+
+    Attributes
+    ----------
+    batches
+        Accepted events by key, the events of a key in order.
+    accepted
+        How many they are.
+    rejected
+        In order.
+    """
+
+    batches: list[KeyedBatch]
+    accepted: int
+    rejected: list[Rejected]
+
+
+class Record(Protocol):
+    """One record of the ingest stream as it was delivered."""
+
+    @property
+    def position(self) -> str:
+        """Place in the order of knowing."""
+
+    @property
+    def partition_key(self) -> str:
+        """What the producer put it under."""
+
+    @property
+    def arrived_at_us(self) -> int:
+        """When the stream took it, microseconds."""
+
+    @property
+    def data(self) -> bytes:
+        """The producer's bytes."""
+
+
+class Records(Columns, Protocol):
+    """Records in columns, and each of them."""
+
+    def __getitem__(self, place: int, /) -> Record:
+        """Return one record."""
+
+
+def validate_batch(records: Records, catalog: Catalog) -> Judged:
+    """Judge every record as `validate` does, the ordinary ones all at once."""
+    batches: list[KeyedBatch] = []
+    rejected: list[tuple[int, Rejected]] = []
+    accepted = 0
+    for read in catalog.fast_lane.read(records):
+        found = (read,) if isinstance(read, KeyedBatch) else _look_closer(
+            read, records, catalog, rejected
+        )  # fmt: skip
+        for batch in found:
+            accepted += len(batch.events)
+            batches.append(batch)
+    rejected.sort(key=itemgetter(0))
+    return Judged(batches, accepted, [one for _, one in rejected])
+
+
+def _look_closer(
+    unsure: Unsure,
+    records: Records,
+    catalog: Catalog,
+    rejected: list[tuple[int, Rejected]],
+) -> Iterator[KeyedBatch]:
+    """Yield the events of a key of which not every record was ordinary."""
+    wires: list[bytes] = []
+    types: set[str] = set()
+    for place, known in unsure.records:
+        if known is not None:
+            types.update(known[0])
+            wires.append(known[1])
+            continue
+        one = records[place]
+        arrival = Arrival(one.position, one.partition_key, one.arrived_at_us)
+        verdict = validate(one.data, arrival, catalog)
+        if isinstance(verdict, Rejected):
+            rejected.append((place, verdict))
+        else:
+            types.add(verdict.event.type)
+            wires.append(verdict.event.to_json())
+    if wires:
+        events = WireEvents(b",".join(wires), len(wires), tuple(sorted(types)))
+        yield KeyedBatch(unsure.key, events)
+
+
 def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejected:
-    """Judge `raw` by the contract that it names.
+    """Judge `raw` by the contract that it names, with every reason.
 
     Examples
     --------
@@ -125,18 +217,6 @@ def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejec
     >>> validate(b"", arrival, Catalog({})).violations[0].reason.value
     'empty'
     """
-    event = catalog.fast_lane.read(
-        raw, arrival.position, arrival.partition_key, arrival.arrived_at_us
-    )
-    if event is not None:
-        return Accepted(event)
-    return validate_closely(raw, arrival, catalog)
-
-
-def validate_closely(
-    raw: bytes, arrival: Arrival, catalog: Catalog
-) -> Accepted | Rejected:
-    """Judge `raw` as `validate` does, with every reason, and not in a hurry."""
     parsed = parse(raw)
     if not isinstance(parsed, Parsed):
         return Rejected(raw, arrival, parsed, _identity(_read_loosely(raw)))
