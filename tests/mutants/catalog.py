@@ -751,10 +751,10 @@ MUTANTS: Final = (
         BATCHES,
     ),
     Mutant(
-        "delivered: bits beyond the last entry are no damage",
+        "delivered: more nulls than were counted are no damage",
         DELIVERED,
-        "if (seen > nulls || (i >= count && is_null)) {",
-        "if (seen > nulls) {",
+        "            if (seen > nulls) { r->is_odd = 1; return; }\n",
+        "",
         BATCHES,
     ),
     Mutant(

@@ -182,6 +182,21 @@ def test_positions_are_compared_as_texts() -> None:
             check_batch(COMPILED, [before], [[replace(more, id=f"{n}")]])
 
 
+@pytest.mark.parametrize(
+    "value", [-128.0, -129.0, -127.0, 128.0, 127.0, -32_768.0, -1.0, 0.0, -(2.0**63)]
+)
+def test_sums_at_the_edge_of_a_byte_are_carried(value: float) -> None:
+    data = {"level": value, "mode": None}
+    state: bytes | None = None
+    for number in range(4):
+        at_s = number * HOUR_S / 4
+        event = reading(value, at_s=at_s, id=str(number), number=number + 1, data=data)
+        columns = Arrivals.of(EVERYTHING, [[event]])
+        _, plain = batch_fold.fold_columns(EVERYTHING, [state], columns)
+        assert plain == []
+        [state] = check_batch(EVERYTHING, [state], [[event]])
+
+
 def test_two_events_of_one_identity_are_told_apart() -> None:
     events = history(3, 1, 1)
     columns = Arrivals.of(PANED, [events])

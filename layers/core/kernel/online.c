@@ -165,13 +165,12 @@ static void read_column(Reader *r, double *value, uint64_t count) {
         for (uint64_t i = 0; i < (count + 7) / 8 * 8; i++) {
             int is_null = bits[i >> 3] >> (i & 7) & 1;
             seen += (uint64_t)is_null;
-            if (seen > nulls || (i >= count && is_null)) { r->is_odd = 1; return; }
+            if (seen > nulls) { r->is_odd = 1; return; }
             if (i >= count) continue;
             if (is_null) value[i] = NAN;
             else if (i - seen >= count - nulls) { r->is_odd = 1; return; }
             else memcpy(value + i, raw + 8 * (i - seen), 8);
         }
-        if (seen != nulls) { r->is_odd = 1; return; }
     }
     int odd = 0;
     for (uint64_t i = 0; i < count - nulls; i++) odd |= !is_finite_bits(raw + 8 * i);
