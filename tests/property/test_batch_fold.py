@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from math import inf, nan
 from random import Random
 from typing import Any
 
@@ -231,6 +232,18 @@ def verdict(definition: FeatureSet, state: bytes, events: list[StampedEvent]) ->
         return type(error), str(error)
 
 
+def verdict_of_batch(
+    definition: FeatureSet, state: bytes, events: list[StampedEvent]
+) -> object:
+    """Return what a batch makes of the same, or how it fails."""
+    try:
+        found = batch_fold.fold(definition, [state], [events])
+        [after] = found.states
+        return after, numbers_of(found.features_of(0)) if after is not None else []
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return type(error), str(error)
+
+
 def damaged(state: bytes, random: Random) -> bytes:
     """Return bytes with a few changes."""
     raw = bytearray(state)
@@ -261,14 +274,26 @@ def test_damaged_states_fail_as_the_codec_does_or_not_at_all(
     new = [replace(event, position=place(999)) for event in events[250:]]
     for _ in range(1_500):
         state = damaged(random.choice(states), random)
-        found: object
-        try:
-            done = batch_fold.fold(definition, [state], [new])
-            [after], features = done.states, done.features_of(0)
-            found = after, numbers_of(features) if after is not None else []
-        except Exception as error:  # noqa: BLE001 - whatever it is
-            found = type(error), str(error)
-        assert found == verdict(definition, state, new)
+        assert verdict_of_batch(definition, state, new) == verdict(
+            definition, state, new
+        )
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+@pytest.mark.parametrize("definition", CARRIED, ids=lambda d: d.name)
+def test_a_double_that_no_event_has_is_what_the_plain_fold_makes_of_it(
+    definition: FeatureSet, value: float
+) -> None:
+    events = history(12, 4, 1)
+    state, _ = KeyState(definition).fold(events[:10])
+    strange = [
+        entry._replace(values=(value,) * len(entry.values)) for entry in state.entries
+    ]
+    raw = replace(state, entries=tuple(strange)).encode()
+
+    assert verdict_of_batch(definition, raw, events[10:]) == verdict(
+        definition, raw, events[10:]
+    )
 
 
 @pytest.mark.parametrize("definition", EVERY, ids=lambda d: d.name)
