@@ -337,9 +337,9 @@ static const uint8_t *whole_number(const uint8_t *p, const Field *field, Text *w
     p += is_negative;
     const uint8_t *first = p;
     int64_t value = 0;
-    while (*p >= '0' && *p <= '9' && p - first < 19) value = value * 10 + (*p++ - '0');
-    if (p == first || p - first > 18 || (*first == '0' && (p - first > 1 || is_negative)))
-        return NULL;
+    while (*p >= '0' && *p <= '9' && p - first < 18) value = value * 10 + (*p++ - '0');
+    if (p == first || (*p >= '0' && *p <= '9')) return NULL;
+    if (*first == '0' && (p - first > 1 || is_negative)) return NULL;
     if (is_negative) value = -value;
     if (field->bounds & HAS_LOW && value < field->low_whole) return NULL;
     if (field->bounds & HAS_HIGH && value > field->high_whole) return NULL;
