@@ -308,7 +308,8 @@ def _taken(steps: tuple[Step, ...], text: str) -> bool:
 @pytest.mark.parametrize(
     "pattern",
     ["a|b", "(ab)", "^a", "a$", "a.b", "a*?", "a++", "[^a]", r"\s", r"\bx", "[a-z]*z",
-     "a?a", "[ab]+[bc]", "[a-z]{1,3}x?b", "[]a]", "{2}", "[+--]", "a{,2}", "(?i)a", "\u00e9"],
+     "a?a", "[ab]+[bc]", "[a-z]{1,3}x?b", "[]a]", "{2}", "[+--]", "a{,2}", "(?i)a",
+     "\u00e9"],
 )  # fmt: skip
 def test_any_other_pattern_is_no_sequence_of_steps(pattern: str) -> None:
     assert steps_of(pattern) is None
