@@ -619,8 +619,8 @@ MUTANTS: Final = (
     Mutant(
         "closer looks come before the ordinary records of their key",
         f"{CORE}validation.py",
-        "            wires.append(verdict.event.to_json())",
-        "            wires.insert(0, verdict.event.to_json())",
+        "wires = [found[place][1] for place in sorted(found)]",
+        "wires = [wire for _, wire in found.values()]",
         LANES,
     ),
     Mutant(

@@ -235,7 +235,7 @@ def test_digests_are_the_same_however_they_are_made(digests: int) -> None:
         ]  # fmt: skip
         catalog = Catalog(CATALOG.contracts)
         columns = lane.batch_of(records)
-        catalog.fast_lane.read(columns)
+        list(catalog.fast_lane.read(columns))
         (room,) = catalog.fast_lane._rooms  # noqa: SLF001 - what the processor has
         room.batch.has_sha256 &= has_sha256
         (batch,) = catalog.fast_lane.read(columns)
