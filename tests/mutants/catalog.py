@@ -535,7 +535,7 @@ MUTANTS: Final = (
     Mutant(
         "the fast lane takes unsafe keys",
         LANE,
-        "if (!is_safe_key(record->key)) return NULL;",
+        " || !is_safe_key(said[SUBJECT])",
         "",
         LANES,
     ),
@@ -591,7 +591,7 @@ MUTANTS: Final = (
     Mutant(
         "the fast lane takes what follows a record",
         LANE,
-        "if (p != lane->raw + size || (seen",
+        "if (p != lane->end || (seen",
         "if ((seen",
         LANES,
     ),
@@ -600,6 +600,27 @@ MUTANTS: Final = (
         LANE,
         "    return p == end;\n}",
         "    return 1;\n}",
+        LANES,
+    ),
+    Mutant(
+        "every broken text is taken for the end of its record",
+        LANE,
+        "lane->is_cut_off = found->at + found->size == lane->end;",
+        "lane->is_cut_off = 1;",
+        LANES,
+    ),
+    Mutant(
+        "fields that differ by case are no reason for a closer look",
+        LANE,
+        "if (is_like(names[k], *name)) return NULL;",
+        ";",
+        LANES,
+    ),
+    Mutant(
+        "of a record from the future only the payload is judged",
+        LANE,
+        "is_in_order(lane, contract, partition_key, arrival) ? PAYLOAD : UNSURE",
+        "PAYLOAD",
         LANES,
     ),
     Mutant(

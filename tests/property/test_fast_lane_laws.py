@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from retrodict import validation
 from retrodict.contracts import Event, Key, field
-from retrodict.fast_lane import Step, steps_of
+from retrodict.fast_lane import CUT_OFF, PAYLOAD, UNSURE, Step, Unsure, steps_of
 from retrodict.stamps import to_text
 from retrodict.validation import Accepted, Arrival, Catalog
 from retrodict_aws.kinesis_batch import DeliveredBatch
@@ -132,13 +132,16 @@ def test_bounds_are_those_of_the_contract(drawn: list[tuple[str, str]]) -> None:
               ("share", "0"), ("share", "0.0001"), ("share", "1"), ("share", "1.0001"),
               ("share", "-0.5"), ("count", "-0"), ("count", "07"), ("value", "-0.0"),
               ("count", "1.0"), ("value", "1."), ("value", ".5"), ("value", "00.5"),
+        ("share", "-0.0"), ("share", "0.0"), ("share", "-0"), ("count", "9" * 19),
     ]  # fmt: skip
     check(*[said(f',"{name}":{value}') for name, value in drawn + bounds])
 
 
 @given(
     st.dictionaries(
-        st.sampled_from(["code", "mode", "note", "name", "hot", "x"]),
+        st.sampled_from(
+            ["code", "mode", "note", "name", "hot", "x", "X", "__x", "$x", "py/x"]
+        ),
         st.text(PRINTABLE, max_size=7)
         | st.sampled_from(["on", "off", "a-12", "ab-1234", "a-12345", "a-1", "-12"])
         | st.booleans()
@@ -215,6 +218,35 @@ def test_attributes_come_in_any_order_and_are_cut_anywhere(
 
     assert is_fast(text.encode())
     check(text.encode(), text[:-cut].encode(), text[cut:].encode())
+
+
+@pytest.mark.parametrize(
+    ("raw", "known"),
+    [
+        (said("")[:-9], CUT_OFF),
+        (said(',"x":"')[:-2], CUT_OFF),
+        (b'{"id":"1', CUT_OFF),
+        (said(',"share":2'), PAYLOAD),
+        (said(',"share":"2","x":null'), PAYLOAD),
+        (said(',"x":1,"X":2'), UNSURE),
+        (said(',"__x":1'), UNSURE),
+        (said(',"x":{}'), UNSURE),
+        (said(',"x":1e400'), UNSURE),
+        (said(',"share":-0.0'), UNSURE),
+        (said(',"x":"\\'), UNSURE),
+        (said(',"share":2', subject="s-2"), UNSURE),
+        (said(',"share":2', time="2026-01-05T13:00:00Z"), UNSURE),
+        (said(',"share":2', id=""), UNSURE),
+        (said(',"share":2')[:-1], UNSURE),
+    ],
+)
+def test_what_is_known_of_a_record_is_said_and_true(raw: bytes, known: int) -> None:
+    columns = lane.batch_of([(raw, Arrival(place(1), "s-1", NOON_US))])
+    (read,) = CATALOG.fast_lane.read(columns)
+
+    assert isinstance(read, Unsure)
+    assert read.unknown == [(0, known)]
+    check(raw)
 
 
 def test_types_of_one_key_go_on_in_their_order() -> None:
