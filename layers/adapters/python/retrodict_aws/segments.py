@@ -293,9 +293,9 @@ class Segment:
         Parameters
         ----------
         reading
-            Only these columns; all if None. A segment of an earlier layout gives instead
-            what they follow from, and one with an event that has to be lifted the whole
-            envelope and payload.
+            Only these columns; all if None. A segment of an earlier layout gives
+            instead what they follow from, and one with an event that has to be lifted
+            the whole envelope and payload.
         """
         columns, plain = (None, None) if reading is None else self._columns(reading)
         for group in self._groups(keys):
@@ -409,10 +409,10 @@ class Segment:
 
 def _keys(table: pa.Table) -> list[str]:
     """Return the keys that a table may hold."""
-    if not pa.types.is_dictionary(table["key"].type):
-        return table["key"].unique().to_pylist()
-    told = (chunk.dictionary.to_pylist() for chunk in table["key"].chunks)
-    return [*dict.fromkeys(chain.from_iterable(told))]
+    chunks = table["key"].chunks
+    if pa.types.is_dictionary(table["key"].type):
+        chunks = [chunk.dictionary for chunk in chunks]
+    return [*dict.fromkeys(chain.from_iterable(chunk.to_pylist() for chunk in chunks))]
 
 
 def buckets_of(

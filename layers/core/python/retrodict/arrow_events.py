@@ -295,8 +295,10 @@ def _found(  # noqa: PLR0913, PLR0917 - what two ways to order have found
         ]
         if not stamps:
             stamps, own = own[: len(_TYPES)], own[len(_TYPES) :]
-        *judged, observed_at_us = stamps
-        events = EventColumns(keys, key_start, *judged, tuple(own))
+        time_us, identity, check, late, observed_at_us = stamps
+        events = EventColumns(
+            keys, key_start, time_us, identity, check, late, tuple(own)
+        )
         found.append(KnownEvents(events, position, observed_at_us, cut))
     return found
 
