@@ -156,7 +156,7 @@ def derived(table: pa.Table, contract: Contract | None) -> pa.Table:
     whole = with_derived(own, ROWS_OF_A_GROUP).select(schema.names)
     if whole.schema != schema:
         whole = whole.cast(schema)
-    return whole.replace_schema_metadata(schema.metadata)
+    return pa.table(whole.columns, schema=schema)
 
 
 def encode_table(table: pa.Table, contract: Contract | None) -> bytes:
