@@ -72,7 +72,7 @@ typedef struct {
     double *asked_row;         /* (leaves, asked), NaN for null */
     double *last_row;          /* (leaves, keys) of the newest event; null for none */
     int64_t events, asked;
-    int32_t *order;            /* (events,), applied events of a key by time */
+    int32_t *order;            /* (events,), applied events of a key by time; or null */
     int64_t *applied;          /* (keys,), how many of them */
     int64_t *held_from;        /* (keys,), first of them that the state still holds */
     uint8_t *is_beyond;        /* (keys,), 1 where only the plain fold can judge */
@@ -954,7 +954,7 @@ static int fold_key(Key *k, int64_t key, Known *known, int has_slots) {
                 ? direct(k, &f->leaf[l], k->time[k->n - 1], k->n) : NAN;
     f->applied[key] = k->n;
     f->held_from[key] = known->held;
-    memcpy(f->order + f->key_start[key], k->order, 4 * (size_t)k->n);
+    if (f->order) memcpy(f->order + f->key_start[key], k->order, 4 * (size_t)k->n);
     return 1;
 }
 

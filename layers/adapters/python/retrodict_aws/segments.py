@@ -260,7 +260,8 @@ class Segment:
             described.column(place).path.partition(".")[0]: place
             for place in range(len(described))
         }
-        metadata = self._file.schema_arrow.metadata or {}
+        self._schema = self._file.schema_arrow
+        metadata = self._schema.metadata or {}
         self.layout = int(metadata.get(LAYOUT_KEY, b"1"))
         if self.layout > LAYOUT:
             raise EventFormatError(
@@ -299,7 +300,10 @@ class Segment:
         """
         columns, plain = (None, None) if reading is None else self._columns(reading)
         for group in self._groups(keys):
-            table = self._file.read_row_group(group, columns=columns)
+            # On one core, another thread would only take turns with this one.
+            table = self._file.read_row_group(
+                group, columns=columns, use_threads=pa.cpu_count() > 1
+            )
             if plain is not None:
                 table = table.replace_schema_metadata(plain)
             yield self._only(table, keys, buckets)
@@ -310,7 +314,7 @@ class Segment:
 
     def _columns(self, reading: Reading) -> tuple[list[str], dict[bytes, bytes] | None]:
         """Return what a reading needs, as Parquet calls it, and what is plain of it."""
-        schema = self._file.schema_arrow
+        schema = self._schema
         is_typed = "data" in schema.names and pa.types.is_struct(
             schema.field("data").type
         )
@@ -388,9 +392,12 @@ class Segment:
 
     def _groups(self, keys: Collection[str] | None) -> Iterable[int]:
         """Return the row groups that may hold one of `keys`, by their statistics."""
+        if keys is None:
+            yield from range(self._file.num_row_groups)
+            return
         for group, (told, _) in enumerate(self._statistics("key")):
             low, high = (told.min, told.max) if told and told.has_min_max else ("", "")
-            if keys is None or not high or any(low <= key <= high for key in keys):
+            if not high or any(low <= key <= high for key in keys):
                 yield group
 
     @staticmethod
