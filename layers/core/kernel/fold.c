@@ -112,6 +112,7 @@ typedef struct {
     Slide *slide;
     Sums scratch;
     double *held[5];    /* (n,) each, of the leaf at hand */
+    int64_t asked_end;  /* events at or before the time of the row asked last */
 } Key;
 
 static int64_t floor_div(int64_t a, int64_t b) {
@@ -637,9 +638,21 @@ static int64_t place_of(const Key *k, int64_t i) {
     return place;
 }
 
+/* The same, looked for from a place on: most rows are asked in order of their times. */
+static int64_t after_from(const int64_t *time, int64_t n, int64_t t, int64_t from) {
+    if (from > n || (from && time[from - 1] > t)) return after(time, n, t);
+    int64_t step = 1;
+    while (from + step <= n && time[from + step - 1] <= t) {
+        from += step;
+        step *= 2;
+    }
+    return from + after(time + from, (from + step < n ? from + step : n) - from, t);
+}
+
 static void ask(Key *k, int64_t q) {
     const Fold *f = k->f;
-    int64_t t = f->asked_us[q], end = after(k->time, k->n, t);
+    int64_t t = f->asked_us[q], end = after_from(k->time, k->n, t, k->asked_end);
+    k->asked_end = end;
     for (int64_t l = 0; l < f->leaves; l++)
         f->asked_row[l * f->asked + q] = direct(k, &f->leaf[l], t, end);
 }
@@ -922,7 +935,7 @@ static void begin(Key *k, int64_t key, Known *known) {
     const Fold *f = k->f;
     int64_t events = f->key_start[key + 1] - f->key_start[key];
     known->from = f->key_start[key];
-    known->held = k->n = 0;
+    known->held = k->n = k->asked_end = 0;
     known->mask = 3;
     while (known->mask + 1 < 4 * events) known->mask = 2 * known->mask + 1;
     memset(known->table, 0xff, 4 * (size_t)(known->mask + 1));

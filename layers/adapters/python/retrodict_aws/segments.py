@@ -99,7 +99,7 @@ def events_schema_of(contract: Contract | None) -> pa.Schema:
 
 
 def _schema(
-    envelope: Iterable[tuple[str, pa.DataType]], contract: Contract | None
+    envelope: Iterable[pa.Field | tuple[str, pa.DataType]], contract: Contract | None
 ) -> pa.Schema:
     typed = [] if contract is None else [("data", struct_of(contract))]
     columns = [*envelope, *typed, ("raw_data", pa.string()), *LINEAGE]
@@ -182,7 +182,8 @@ def options_of(contract: Contract | None) -> dict[str, Any]:
     fields = () if contract is None else contract.fields
     texts = [f"data.{ref.name}" for ref in fields if ref.type is str]
     payload = [f"data.{ref.name}" for ref in fields]
-    names = [name for name, _ in (*ENVELOPE, *DERIVED, *LINEAGE)]
+    names = [name for name, _ in (*ENVELOPE, *LINEAGE)]
+    names += [field.name for field in DERIVED]
     leaves = {*names, _TAGS, *payload, "raw_data"} - {"tags", *_PACKED}
     return {
         "compression": dict.fromkeys(_PACKED, "none") | dict.fromkeys(leaves, "zstd"),
