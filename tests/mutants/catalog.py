@@ -8,6 +8,7 @@ EXACT: Final = "layers/core/kernel/exact.h"
 LEAVES: Final = "layers/core/kernel/leaves.h"
 DELIVERED: Final = "layers/core/kernel/online.c"
 LANE: Final = "layers/core/kernel/validate.c"
+COLUMNS: Final = "layers/core/kernel/columns.c"
 CORE: Final = "layers/core/python/retrodict/"
 FUNCTIONS: Final = "functions/"
 ADAPTERS: Final = "layers/adapters/python/retrodict_aws/"
@@ -33,6 +34,7 @@ CHUNKS: Final = ("tests/contract/test_chunked_states.py",)
 POINT_IN_TIME: Final = ("tests/property/test_point_in_time.py",)
 BULK: Final = ("tests/property/test_bulk.py",)
 BATCHES: Final = ("tests/property/test_batch_fold.py",)
+EDGES: Final = ("tests/property/test_edges.py",)
 REBUILDING: Final = ("tests/unit/test_rebuilding.py",)
 SWITCHING: Final = (
     "tests/unit/test_switching.py",
@@ -763,6 +765,55 @@ MUTANTS: Final = (
         "if one.outcome is Outcome.TOO_FAST]",
         "if one.outcome is Outcome.CONFLICTING]",
         HANDLERS,
+    ),
+    Mutant(
+        "runs of a key that overlap are believed",
+        f"{CORE}arrow_events.py",
+        "if pc.any(pc.and_(is_same, pc.less_equal(first[1:], last[:-1]))).as_py():",
+        "if False:",
+        EDGES,
+    ),
+    Mutant(
+        "edges within a run are believed",
+        f"{CORE}arrow_events.py",
+        "if held.null_count or len(self.edges) - self.edges.null_count != len(places):",
+        "if held.null_count:",
+        EDGES,
+    ),
+    Mutant(
+        "a segment with a late event is taken for one without",
+        f"{ADAPTERS}segments.py",
+        "told.max is False",
+        "told.min is False",
+        EDGES,
+    ),
+    Mutant(
+        "payloads that are kept as text are taken for typed ones",
+        f"{ADAPTERS}segments.py",
+        'and self._is_empty("raw_data")',
+        "and True",
+        EDGES,
+    ),
+    Mutant(
+        "compiled: a position may come twice between edges",
+        COLUMNS,
+        "texts_compared(at, text, i, i + 1) >= 0",
+        "texts_compared(at, text, i, i + 1) > 0",
+        EDGES,
+    ),
+    Mutant(
+        "compiled: events of one time stand in the order of arrival",
+        KERNEL,
+        "(n && t <= time[n - 1])",
+        "(n && t < time[n - 1])",
+        BULK,
+    ),
+    Mutant(
+        "compiled: rows are asked in order of their times",
+        KERNEL,
+        "if (from > n || (from && time[from - 1] > t)) return after(time, n, t);",
+        "if (from > n) return after(time, n, t);",
+        BULK,
     ),
     Mutant(
         "compiled: late events count",
