@@ -71,7 +71,7 @@ def event_table(
 
 def events_of(table: pa.Table) -> list[StampedEvent]:
     """Return the rows of a table of readings as events."""
-    others = {"raw_data", *(name for name, _ in DERIVED)}
+    others = {"raw_data", *(field.name for field in DERIVED)}
     names = [name for name in table.column_names if name not in others]
     rows = zip(*(table[name].to_pylist() for name in names), strict=True)
     own = (dict(zip(names, row, strict=True)) for row in rows)

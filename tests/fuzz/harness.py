@@ -6,7 +6,7 @@ A module of its own, because the workers of a pool cannot import ``__main__``.
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -75,24 +75,34 @@ def complaint(
         took = time.perf_counter() - began
         wrong = oracle.complaint(given.raw, given.arrival, known.contracts, verdict)
         if wrong is None:
-            wrong = batch_complaint([given], known)
+            wrong = batch_complaint([given], [verdict], known)
     except Exception:  # noqa: BLE001 - whatever is raised is what is looked for
         return f"raised\n{traceback.format_exc()}", verdict, time.perf_counter() - began
     return wrong, verdict, took
 
 
-def batch_complaint(given: Iterable[Input], known: Catalog) -> str | None:
-    """Judge inputs as one batch; return how it differs from judging each, by bytes."""
+def batch_complaint(
+    given: Sequence[Input], verdicts: Sequence[object], known: Catalog
+) -> str | None:
+    """Judge inputs as one batch; return how it differs from their verdicts."""
+    judged = [one for one in verdicts if isinstance(one, Accepted | Rejected)]
     records = [(one.raw, one.arrival) for one in given]
-    verdicts = [validate(raw, arrival, known) for raw, arrival in records]
-    return lane.disagreement(records, verdicts, known)
+    return lane.disagreement(records, judged, known)
 
 
 def fuzz(given: Iterable[Input], validator: Validator, known: Catalog) -> Report:
-    """Judge inputs until too many fail."""
+    """Judge inputs, each alone and many as a batch, until too many fail."""
     report = Report()
+    batch: list[Input] = []
+    verdicts: list[object] = []
     for one in given:
         wrong, verdict, took = complaint(one, validator, known)
+        batch.append(one)
+        verdicts.append(verdict)
+        if wrong is None and len(batch) == BATCH:
+            wrong = batch_complaint(batch, verdicts, known)
+        if len(batch) == BATCH:
+            batch, verdicts = [], []
         report.inputs[one.generator] += 1
         if took > report.slowest_s:
             report.slowest_s, report.slowest = took, one
@@ -109,15 +119,8 @@ def fuzz(given: Iterable[Input], validator: Validator, known: Catalog) -> Report
 
 
 def fuzz_chunk(seed: int, task: tuple[int, int]) -> Report:
-    """Judge one chunk, in a worker: each input, and all in batches."""
-    known, given = catalog(), list(inputs(seed, *task))
-    report = fuzz(given, validate, known)
-    for start in range(0, len(given), BATCH):
-        batch = given[start : start + BATCH]
-        wrong = batch_complaint(batch, known)
-        if wrong is not None:
-            report.failures.append((batch[0], f"in a batch of {len(batch)}: {wrong}"))
-    return report
+    """Judge one chunk, in a worker."""
+    return fuzz(inputs(seed, *task), validate, catalog())
 
 
 def shrink(given: Input, validator: Validator, known: Catalog) -> Input:

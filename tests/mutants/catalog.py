@@ -7,6 +7,8 @@ KERNEL: Final = "layers/core/kernel/fold.c"
 EXACT: Final = "layers/core/kernel/exact.h"
 LEAVES: Final = "layers/core/kernel/leaves.h"
 DELIVERED: Final = "layers/core/kernel/online.c"
+LANE: Final = "layers/core/kernel/validate.c"
+COLUMNS: Final = "layers/core/kernel/columns.c"
 CORE: Final = "layers/core/python/retrodict/"
 FUNCTIONS: Final = "functions/"
 ADAPTERS: Final = "layers/adapters/python/retrodict_aws/"
@@ -32,12 +34,17 @@ CHUNKS: Final = ("tests/contract/test_chunked_states.py",)
 POINT_IN_TIME: Final = ("tests/property/test_point_in_time.py",)
 BULK: Final = ("tests/property/test_bulk.py",)
 BATCHES: Final = ("tests/property/test_batch_fold.py",)
+EDGES: Final = ("tests/property/test_edges.py",)
 REBUILDING: Final = ("tests/unit/test_rebuilding.py",)
 SWITCHING: Final = (
     "tests/unit/test_switching.py",
     "tests/property/test_switching_laws.py",
 )
 SCORING: Final = ("tests/unit/test_scoring.py", "tests/unit/test_score_events.py")
+LANES: Final = (
+    "tests/unit/test_fast_lane.py",
+    "tests/property/test_fast_lane_laws.py",
+)
 VALIDATION: Final = (
     "tests/unit/test_validation.py",
     "tests/unit/test_bad_inputs.py",
@@ -555,6 +562,141 @@ MUTANTS: Final = (
         VALIDATION,
     ),
     Mutant(
+        "the fast lane takes a key twice",
+        LANE,
+        "            if (found < 0 || seen >> found & 1) return NULL;\n"
+        "            seen |= 1ull",
+        "            if (found < 0) return NULL;\n            seen |= 1ull",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes an attribute twice",
+        LANE,
+        "if (found < 0 || seen >> found & 1) return NULL;\n"
+        "        seen |= 1u << found;",
+        "if (found < 0) return NULL;\n        seen |= 1u << found;",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes any partition key",
+        LANE,
+        "if (!same(said[SUBJECT], partition_key) || ",
+        "if (!partition_key.at || ",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes unsafe keys",
+        LANE,
+        " || !is_safe_key(said[SUBJECT])",
+        "",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes the future",
+        LANE,
+        "if (time_us - observed_us > TOLERANCE_US\n        || ",
+        "if (",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane is late a microsecond too late",
+        LANE,
+        "observed_us - time_us > contract->lateness_us ?",
+        "observed_us - time_us >= contract->lateness_us ?",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes longer digits as they are",
+        LANE,
+        "if (value < 1e-4 || value >= 1e15 || !is_shortest(said, places, exact))",
+        "if (value < 1e-4 || value >= 1e15)",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane keeps zeros at the end of a number",
+        LANE,
+        "if (*p++ != '0') end = p;",
+        "p++, end = p;",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane forgets the upper bound",
+        LANE,
+        "if (field->bounds & HAS_HIGH && value > field->high_whole) return NULL;",
+        "",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes the 29th of February of any year",
+        LANE,
+        "(month == 2 && year % 4 == 0)",
+        "(month == 2)",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane digests fields as declared",
+        LANE,
+        "int32_t place = contract->sorted[k];",
+        "int32_t place = k;",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes what follows a record",
+        LANE,
+        "if (p != lane->end || (seen",
+        "if ((seen",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes only some of a pattern",
+        LANE,
+        "    return p == end;\n}",
+        "    return 1;\n}",
+        LANES,
+    ),
+    Mutant(
+        "every broken text is taken for the end of its record",
+        LANE,
+        "lane->is_cut_off = found->at + found->size == lane->end;",
+        "lane->is_cut_off = 1;",
+        LANES,
+    ),
+    Mutant(
+        "fields that differ by case are no reason for a closer look",
+        LANE,
+        "if (is_like(names[k], *name)) return NULL;",
+        ";",
+        LANES,
+    ),
+    Mutant(
+        "of a record from the future only the payload is judged",
+        LANE,
+        "is_in_order(lane, contract, partition_key, arrival) ? PAYLOAD : UNSURE",
+        "PAYLOAD",
+        LANES,
+    ),
+    Mutant(
+        "a step takes what the next one needs",
+        f"{CORE}fast_lane.py",
+        "if step.characters & after.characters:",
+        "if False:",
+        LANES,
+    ),
+    Mutant(
+        "an open bound is closed",
+        f"{CORE}fast_lane.py",
+        "(_OPEN_HIGH if options.lt is not None else 0)",
+        "0",
+        LANES,
+    ),
+    Mutant(
+        "closer looks come before the ordinary records of their key",
+        f"{CORE}validation.py",
+        "wires = [found[place][1] for place in sorted(found)]",
+        "wires = [wire for _, wire in found.values()]",
+        LANES,
+    ),
+    Mutant(
         "what a chunk let go is read again",
         f"{CORE}chunks.py",
         "sorted(entries)[-parts.events :]",
@@ -623,6 +765,55 @@ MUTANTS: Final = (
         "if one.outcome is Outcome.TOO_FAST]",
         "if one.outcome is Outcome.CONFLICTING]",
         HANDLERS,
+    ),
+    Mutant(
+        "runs of a key that overlap are believed",
+        f"{CORE}arrow_events.py",
+        "if pc.any(pc.and_(is_same, pc.less_equal(first[1:], last[:-1]))).as_py():",
+        "if False:",
+        EDGES,
+    ),
+    Mutant(
+        "edges within a run are believed",
+        f"{CORE}arrow_events.py",
+        "if held.null_count or len(self.edges) - self.edges.null_count != len(places):",
+        "if held.null_count:",
+        EDGES,
+    ),
+    Mutant(
+        "a segment with a late event is taken for one without",
+        f"{ADAPTERS}segments.py",
+        "told.max is False",
+        "told.min is False",
+        EDGES,
+    ),
+    Mutant(
+        "payloads that are kept as text are taken for typed ones",
+        f"{ADAPTERS}segments.py",
+        'and self._is_empty("raw_data")',
+        "and True",
+        EDGES,
+    ),
+    Mutant(
+        "compiled: a position may come twice between edges",
+        COLUMNS,
+        "texts_compared(at, text, i, i + 1) >= 0",
+        "texts_compared(at, text, i, i + 1) > 0",
+        EDGES,
+    ),
+    Mutant(
+        "compiled: events of one time stand in the order of arrival",
+        KERNEL,
+        "(n && t <= time[n - 1])",
+        "(n && t < time[n - 1])",
+        BULK,
+    ),
+    Mutant(
+        "compiled: rows are asked in order of their times",
+        KERNEL,
+        "if (from > n || (from && time[from - 1] > t)) return after(time, n, t);",
+        "if (from > n) return after(time, n, t);",
+        BULK,
     ),
     Mutant(
         "compiled: late events count",

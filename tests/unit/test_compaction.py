@@ -24,7 +24,7 @@ from retrodict.errors import LogConflictError, StoreUnavailableError
 from retrodict.pipeline import load_catalog
 from retrodict_aws import s3_event_log
 from retrodict_aws.s3_event_log import S3EventLog
-from retrodict_aws.segments import Segment
+from retrodict_aws.segments import LAYOUT, Segment
 
 from tests.events import NOON_US, place, reading
 from tests.fake_s3 import Crash, FakeS3
@@ -286,7 +286,7 @@ def test_segments_of_the_first_layout_are_merged_into_typed_ones() -> None:
         for body, _, _ in world.s3.objects.values()
     }
     assert world.names() == world.merged()
-    assert layouts == {2}
+    assert layouts == {LAYOUT}
     assert by_position(world.log.read()) == known
 
 

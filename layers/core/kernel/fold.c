@@ -37,7 +37,7 @@ typedef struct {
     double *asked_row;         /* (leaves, asked), NaN for null */
     double *last_row;          /* (leaves, keys) of the newest event; null for none */
     int64_t events, asked;
-    int32_t *order;            /* (events,), applied events of a key by time */
+    int32_t *order;            /* (events,), applied events of a key by time; or null */
     int64_t *applied;          /* (keys,), how many of them */
     int64_t *held_from;        /* (keys,), first of them that the state still holds */
     uint8_t *is_beyond;        /* (keys,), 1 where only the plain fold can judge */
@@ -64,6 +64,7 @@ typedef struct {
     Slide *slide;
     Sums scratch;
     double *held[5];    /* (n,) each, of the leaf at hand */
+    int64_t asked_end;  /* events at or before the time of the row asked last */
 } Key;
 
 /* --- windows ---------------------------------------------------------------------- */
@@ -279,9 +280,21 @@ static int64_t place_of(const Key *k, int64_t i) {
     return place;
 }
 
+/* The same, looked for from a place on: most rows are asked in order of their times. */
+static int64_t after_from(const int64_t *time, int64_t n, int64_t t, int64_t from) {
+    if (from > n || (from && time[from - 1] > t)) return after(time, n, t);
+    int64_t step = 1;
+    while (from + step <= n && time[from + step - 1] <= t) {
+        from += step;
+        step *= 2;
+    }
+    return from + after(time + from, (from + step < n ? from + step : n) - from, t);
+}
+
 static void ask(Key *k, int64_t q) {
     const Fold *f = k->f;
-    int64_t t = f->asked_us[q], end = after(k->time, k->n, t);
+    int64_t t = f->asked_us[q], end = after_from(k->time, k->n, t, k->asked_end);
+    k->asked_end = end;
     for (int64_t l = 0; l < f->leaves; l++)
         f->asked_row[l * f->asked + q] = direct(k, &f->leaf[l], t, end);
 }
@@ -562,7 +575,7 @@ static void begin(Key *k, int64_t key, Known *known) {
     const Fold *f = k->f;
     int64_t events = f->key_start[key + 1] - f->key_start[key];
     known->from = f->key_start[key];
-    known->held = k->n = 0;
+    known->held = k->n = k->asked_end = 0;
     known->mask = 3;
     while (known->mask + 1 < 4 * events) known->mask = 2 * known->mask + 1;
     memset(known->table, 0xff, 4 * (size_t)(known->mask + 1));
@@ -594,7 +607,7 @@ static int fold_key(Key *k, int64_t key, Known *known, int has_slots) {
                 ? direct(k, &f->leaf[l], k->time[k->n - 1], k->n) : NAN;
     f->applied[key] = k->n;
     f->held_from[key] = known->held;
-    memcpy(f->order + f->key_start[key], k->order, 4 * (size_t)k->n);
+    if (f->order) memcpy(f->order + f->key_start[key], k->order, 4 * (size_t)k->n);
     return 1;
 }
 

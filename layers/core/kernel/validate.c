@@ -1,8 +1,9 @@
 /* The ordinary record of the ingest stream: read, judged and stamped in one pass.
  *
- * What is accepted here `validate` accepts, and the bytes written are those of
- * its event. Nothing is rejected here: whatever is not certain is left to it. So a rule
- * may be narrower than the contract's, and none wider.
+ * What is accepted here `validate` accepts, and the bytes written are those of its event.
+ * Nothing is rejected here: whatever is not certain is left to it. So a rule may be
+ * narrower than the contract's, and none wider. Of some of the rest it is certain what
+ * need not be looked at again: that it is cut off, or all but the payload is in order.
  *
  * Each record is decoded into a buffer that ends with zeros, which no rule takes: every
  * loop over bytes stops there at the latest.
@@ -17,7 +18,7 @@
 enum { LONGEST = 16384, SLACK = 64, ATTRIBUTE = 256, FIELDS = 64, DIGITS = 40 };
 enum { TEXT, WHOLE, NUMBER, TRUTH };
 enum { HAS_LOW = 1, HAS_HIGH = 2, OPEN_LOW = 4, OPEN_HIGH = 8 };
-enum { MIXED = -2, UNSURE = -1 };
+enum { UNSURE = -1, MIXED = -2, CUT_OFF = -3, PAYLOAD = -4 };
 enum { SHARD_DIGITS = 12, SEQUENCE_DIGITS = 56, DAY_TEXT = 10, TIME_TEXT = 27 };
 
 static const int64_t TOLERANCE_US = 300 * 1000000LL, DAY_US = 86400 * 1000000LL;
@@ -190,9 +191,8 @@ static inline const uint8_t *text(const uint8_t *p, Text *found) {
                          | (v - each * 0x20) | (v + each) | v) & each * 0x80;
         if (stop) {
             p += __builtin_ctzll(stop) / 8;
-            if (*p != '"') return NULL;
             found->size = p - found->at;
-            return p + 1;
+            return *p == '"' ? p + 1 : NULL;
         }
     }
 }
@@ -337,9 +337,9 @@ static const uint8_t *whole_number(const uint8_t *p, const Field *field, Text *w
     p += is_negative;
     const uint8_t *first = p;
     int64_t value = 0;
-    while (*p >= '0' && *p <= '9' && p - first < 19) value = value * 10 + (*p++ - '0');
-    if (p == first || p - first > 18 || (*first == '0' && (p - first > 1 || is_negative)))
-        return NULL;
+    while (*p >= '0' && *p <= '9' && p - first < 18) value = value * 10 + (*p++ - '0');
+    if (p == first || (*p >= '0' && *p <= '9')) return NULL;
+    if (*first == '0' && (p - first > 1 || is_negative)) return NULL;
     if (is_negative) value = -value;
     if (field->bounds & HAS_LOW && value < field->low_whole) return NULL;
     if (field->bounds & HAS_HIGH && value > field->high_whole) return NULL;
@@ -484,9 +484,10 @@ typedef struct { /* what is known of all records, and the four whose digest is d
     const Contract *contract;
     uint8_t *message;
     uint8_t *hole[LANES];
-    int64_t room, most, size[LANES], observed_us;
-    int waiting;
-    uint8_t raw[LONGEST + SLACK], observed[TIME_TEXT];
+    const uint8_t *end; /* of the record */
+    int64_t room, most, size[LANES], time_us, observed_us;
+    int waiting, is_cut_off;
+    uint8_t raw[LONGEST + SLACK], happened[TIME_TEXT], observed[TIME_TEXT];
     Record record;
     Sixes sixes;
 } Lane;
@@ -579,8 +580,80 @@ static const Contract *contract_of(const Batch *batch, const Lane *lane, Text ty
     return NULL;
 }
 
-/* Read the record in `lane->raw`; return its contract, NULL where it is not certain. */
-static const Contract *opened(const Batch *batch, Lane *lane, int64_t size) {
+/* Read a text, and note where the record ends within it. */
+static inline const uint8_t *text_of(Lane *lane, const uint8_t *p, Text *found) {
+    const uint8_t *behind = text(p, found);
+    if (!behind && *p == '"') lane->is_cut_off = found->at + found->size == lane->end;
+    return behind;
+}
+
+static int is_like(Text a, Text b) {
+    if (a.size != b.size) return 0;
+    for (int64_t k = 0; k < a.size; k++) {
+        uint8_t c = a.at[k], d = b.at[k];
+        if (c != d && ((c | 32) != (d | 32) || (c | 32) < 'a' || (c | 32) > 'z')) return 0;
+    }
+    return 1;
+}
+
+static int begins(Text text, const char *with, int64_t size) {
+    return text.size >= size && same_bytes(text.at, (const uint8_t *)with, size);
+}
+
+/* Pass over a number of any size that both integers of 64 bits and doubles can hold, but
+ * none that is written as a negative zero. */
+static const uint8_t *any_number(const uint8_t *p) {
+    const uint8_t *start = p;
+    int is_negative = *p == '-', has_digit = 0;
+    p += is_negative;
+    const uint8_t *first = p;
+    for (; *p >= '0' && *p <= '9' && p - first < 18; p++) has_digit |= *p != '0';
+    if (p == first || (*first == '0' && p - first > 1)) return NULL;
+    if (*p == '.') {
+        const uint8_t *fraction = ++p;
+        for (; *p >= '0' && *p <= '9' && p - start < DIGITS; p++) has_digit |= *p != '0';
+        if (p == fraction) return NULL;
+    }
+    return is_negative && !has_digit ? NULL : p;
+}
+
+/* Pass over a payload of plain values, whatever its contract. */
+static const uint8_t *any_payload(Lane *lane, const uint8_t *p) {
+    Text names[FIELDS], ignored;
+    int count = 0;
+    if (*p != '{') return NULL;
+    p = blank(p + 1);
+    if (*p == '}') return p + 1;
+    for (;;) {
+        Text *name = &names[count];
+        if (count == FIELDS || !(p = text_of(lane, p, name))) return NULL;
+        if (name->size > ATTRIBUTE || begins(*name, "__", 2) || begins(*name, "$", 1)
+            || begins(*name, "@", 1) || begins(*name, "py/", 3))
+            return NULL;
+        for (int k = 0; k < count; k++)
+            if (is_like(names[k], *name)) return NULL;
+        count++;
+        p = blank(p);
+        if (*p++ != ':') return NULL;
+        p = blank(p);
+        switch (*p) {
+        case '"': p = text_of(lane, p, &ignored); break;
+        case 't': p = word(p, "true", 4); break;
+        case 'f': p = word(p, "false", 5); break;
+        case 'n': p = word(p, "null", 4); break;
+        default: p = any_number(p);
+        }
+        if (!p) return NULL;
+        p = blank(p);
+        if (*p == '}') return p + 1;
+        if (*p++ != ',') return NULL;
+        p = blank(p);
+    }
+}
+
+/* Read the record in `lane->raw`; return its contract, NULL where it is not certain.
+ * Where the payload is not to be judged, it is only plain. */
+static const Contract *opened(const Batch *batch, Lane *lane, int is_payload_judged) {
     Record *record = &lane->record;
     Text *said = record->attribute;
     const Contract *contract = NULL;
@@ -592,7 +665,7 @@ static const Contract *opened(const Batch *batch, Lane *lane, int64_t size) {
     p = blank(p + 1);
     for (;;) {
         Text name;
-        if (!(p = text(p, &name))) return NULL;
+        if (!(p = text_of(lane, p, &name))) return NULL;
         int found = attribute_of(name, next);
         if (found < 0 || seen >> found & 1) return NULL;
         seen |= 1u << found;
@@ -601,12 +674,16 @@ static const Contract *opened(const Batch *batch, Lane *lane, int64_t size) {
         if (*p++ != ':') return NULL;
         p = blank(p);
         if (found == DATA) {
-            if (!contract) later = p;
-            p = behind = contract ? payload(p, contract, record) : passed(p);
+            if (!is_payload_judged) {
+                p = any_payload(lane, p);
+            } else {
+                if (!contract) later = p;
+                p = behind = contract ? payload(p, contract, record) : passed(p);
+            }
         } else if (*p == 'n' && found > DATASCHEMA) {
             p = word(p, "null", 4);
         } else {
-            p = text(p, &said[found]);
+            p = text_of(lane, p, &said[found]);
             if (!p || !said[found].size || said[found].size > ATTRIBUTE) return NULL;
             if (found == TYPE && !(contract = contract_of(batch, lane, said[TYPE])))
                 return NULL;
@@ -618,7 +695,7 @@ static const Contract *opened(const Batch *batch, Lane *lane, int64_t size) {
         p = blank(p);
     }
     p = blank(p + 1);
-    if (p != lane->raw + size || (seen & REQUIRED) != REQUIRED || !contract) return NULL;
+    if (p != lane->end || (seen & REQUIRED) != REQUIRED || !contract) return NULL;
     if (later && payload(later, contract, record) != behind) return NULL;
     lane->contract = contract;
     return contract;
@@ -694,35 +771,54 @@ typedef struct {
     int64_t arrived_us;
 } Arrival;
 
-/* Judge the record in `lane->raw`, and write its event; NULL where it is not certain. */
-static uint8_t *judged(const Batch *batch, Lane *lane, int64_t size, Text partition_key,
-                       const Arrival *arrival, uint8_t *to) {
-    const Contract *contract = opened(batch, lane, size);
-    if (!contract) return NULL;
-    const Record *record = &lane->record;
-    const Text *said = record->attribute;
+/* Judge the attributes of an opened record, and when it happened and was observed. */
+static int is_in_order(Lane *lane, const Contract *contract, Text partition_key,
+                       const Arrival *arrival) {
+    const Text *said = lane->record.attribute;
     static const Text spoken = {(const uint8_t *)"1.0", 3};
     if (!same(said[SPECVERSION], spoken) || !same(said[DATASCHEMA], contract->schema))
-        return NULL;
-    if (!same(said[SUBJECT], partition_key) || !same(said[SUBJECT], record->key)) return NULL;
-    if (!is_safe_key(record->key)) return NULL;
-    if (said[CAUSATIONID].at && same(said[CAUSATIONID], said[ID])) return NULL;
-    uint8_t happened[TIME_TEXT], seen[TIME_TEXT];
-    int64_t time_us = time_of(said[TIME], happened), observed_us = arrival->arrived_us;
-    if (time_us < 0 || (said[OBSERVEDAT].at && !said[IMPORTID].at)) return NULL;
+        return 0;
+    if (!same(said[SUBJECT], partition_key) || !is_safe_key(said[SUBJECT])) return 0;
+    if (said[CAUSATIONID].at && same(said[CAUSATIONID], said[ID])) return 0;
+    uint8_t seen[TIME_TEXT];
+    int64_t time_us = time_of(said[TIME], lane->happened);
+    int64_t observed_us = arrival->arrived_us;
+    if (time_us < 0 || (said[OBSERVEDAT].at && !said[IMPORTID].at)) return 0;
     if (said[OBSERVEDAT].at) {
         observed_us = time_of(said[OBSERVEDAT], seen);
-        if (observed_us < 0) return NULL;
+        if (observed_us < 0) return 0;
     } else if (said[IMPORTID].at) {
         observed_us = time_us;
     }
     if (time_us - observed_us > TOLERANCE_US
         || observed_us - arrival->arrived_us > TOLERANCE_US)
-        return NULL;
+        return 0;
     if (observed_us != lane->observed_us) {
         put_time(lane->observed, observed_us);
         lane->observed_us = observed_us;
     }
+    lane->time_us = time_us;
+    return 1;
+}
+
+/* Say what is certain of a record that was not accepted. */
+static int32_t known_of(const Batch *batch, Lane *lane, Text partition_key,
+                        const Arrival *arrival) {
+    lane->is_cut_off = 0;
+    const Contract *contract = opened(batch, lane, 0);
+    if (!contract) return lane->is_cut_off ? CUT_OFF : UNSURE;
+    return is_in_order(lane, contract, partition_key, arrival) ? PAYLOAD : UNSURE;
+}
+
+/* Judge the record in `lane->raw`, and write its event; NULL where it is not certain. */
+static uint8_t *judged(const Batch *batch, Lane *lane, Text partition_key,
+                       const Arrival *arrival, uint8_t *to) {
+    const Contract *contract = opened(batch, lane, 1);
+    const Record *record = &lane->record;
+    const Text *said = record->attribute;
+    if (!contract || !is_in_order(lane, contract, partition_key, arrival)) return NULL;
+    if (!same(said[SUBJECT], record->key)) return NULL;
+    int64_t time_us = lane->time_us, observed_us = lane->observed_us;
     to = PUT(to, "{\"specversion\":\"1.0\",\"id\":\"");
     to = put(to, said[ID]);
     to = PUT(to, "\",\"source\":\"");
@@ -732,7 +828,7 @@ static uint8_t *judged(const Batch *batch, Lane *lane, int64_t size, Text partit
     to = PUT(to, "\",\"subject\":\"");
     to = put(to, record->key);
     to = PUT(to, "\",\"time\":\"");
-    to = put(to, (Text){happened, TIME_TEXT});
+    to = put(to, (Text){lane->happened, TIME_TEXT});
     to = PUT(to, "\",\"dataschema\":\"");
     to = put(to, contract->schema);
     to = PUT(to, "\",\"data\":{");
@@ -859,7 +955,9 @@ static void judge_all(Batch *batch, Lane *lane, const Text *line, const int32_t 
         uint8_t *start = to + (now->accepted > 0), *written = NULL;
         if (size >= 0 && size <= LONGEST && end - start >= 2 * size + lane->most) {
             memset(lane->raw + size, 0, SLACK);
-            written = judged(batch, lane, size, key, &arrival, start);
+            lane->end = lane->raw + size;
+            written = judged(batch, lane, key, &arrival, start);
+            if (!written) batch->kind[i] = known_of(batch, lane, key, &arrival);
         }
         if (!written) {
             now->unsure++;

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import msgspec
 from retrodict.stamps import position
+from retrodict.validation import Arrival
 
 
 class ItemFailure(TypedDict):
@@ -89,8 +90,21 @@ class DeliveredBatch:
             self.sequence_numbers[place],
             self.partition_keys[place],
             round(self.arrived_s[place] * 1000) * 1000,
-            a2b_base64(self.texts[place]),
+            self.raw(place),
         )
+
+    def arrival(self, place: int) -> Arrival:
+        """Return how a record came."""
+        shard_id = self.event_ids[place].partition(":")[0]
+        return Arrival(
+            position(shard_id, self.sequence_numbers[place]),
+            self.partition_keys[place],
+            round(self.arrived_s[place] * 1000) * 1000,
+        )
+
+    def raw(self, place: int) -> bytes:
+        """Return the bytes of a record."""
+        return a2b_base64(self.texts[place])
 
 
 def done() -> BatchResponse:

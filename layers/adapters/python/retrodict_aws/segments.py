@@ -99,7 +99,7 @@ def events_schema_of(contract: Contract | None) -> pa.Schema:
 
 
 def _schema(
-    envelope: Iterable[tuple[str, pa.DataType]], contract: Contract | None
+    envelope: Iterable[pa.Field | tuple[str, pa.DataType]], contract: Contract | None
 ) -> pa.Schema:
     typed = [] if contract is None else [("data", struct_of(contract))]
     columns = [*envelope, *typed, ("raw_data", pa.string()), *LINEAGE]
@@ -156,7 +156,7 @@ def derived(table: pa.Table, contract: Contract | None) -> pa.Table:
     whole = with_derived(own, ROWS_OF_A_GROUP).select(schema.names)
     if whole.schema != schema:
         whole = whole.cast(schema)
-    return whole.replace_schema_metadata(schema.metadata)
+    return pa.table(whole.columns, schema=schema)
 
 
 def encode_table(table: pa.Table, contract: Contract | None) -> bytes:
@@ -182,7 +182,8 @@ def options_of(contract: Contract | None) -> dict[str, Any]:
     fields = () if contract is None else contract.fields
     texts = [f"data.{ref.name}" for ref in fields if ref.type is str]
     payload = [f"data.{ref.name}" for ref in fields]
-    names = [name for name, _ in (*ENVELOPE, *DERIVED, *LINEAGE)]
+    names = [name for name, _ in (*ENVELOPE, *LINEAGE)]
+    names += [field.name for field in DERIVED]
     leaves = {*names, _TAGS, *payload, "raw_data"} - {"tags", *_PACKED}
     return {
         "compression": dict.fromkeys(_PACKED, "none") | dict.fromkeys(leaves, "zstd"),
@@ -260,7 +261,8 @@ class Segment:
             described.column(place).path.partition(".")[0]: place
             for place in range(len(described))
         }
-        metadata = self._file.schema_arrow.metadata or {}
+        self._schema = self._file.schema_arrow
+        metadata = self._schema.metadata or {}
         self.layout = int(metadata.get(LAYOUT_KEY, b"1"))
         if self.layout > LAYOUT:
             raise EventFormatError(
@@ -293,13 +295,16 @@ class Segment:
         Parameters
         ----------
         reading
-            Only these columns; all if None. A segment of an earlier layout gives instead
-            what they follow from, and one with an event that has to be lifted the whole
-            envelope and payload.
+            Only these columns; all if None. A segment of an earlier layout gives
+            instead what they follow from, and one with an event that has to be lifted
+            the whole envelope and payload.
         """
         columns, plain = (None, None) if reading is None else self._columns(reading)
         for group in self._groups(keys):
-            table = self._file.read_row_group(group, columns=columns)
+            # On one core, another thread would only take turns with this one.
+            table = self._file.read_row_group(
+                group, columns=columns, use_threads=pa.cpu_count() > 1
+            )
             if plain is not None:
                 table = table.replace_schema_metadata(plain)
             yield self._only(table, keys, buckets)
@@ -310,7 +315,7 @@ class Segment:
 
     def _columns(self, reading: Reading) -> tuple[list[str], dict[bytes, bytes] | None]:
         """Return what a reading needs, as Parquet calls it, and what is plain of it."""
-        schema = self._file.schema_arrow
+        schema = self._schema
         is_typed = "data" in schema.names and pa.types.is_struct(
             schema.field("data").type
         )
@@ -388,9 +393,12 @@ class Segment:
 
     def _groups(self, keys: Collection[str] | None) -> Iterable[int]:
         """Return the row groups that may hold one of `keys`, by their statistics."""
+        if keys is None:
+            yield from range(self._file.num_row_groups)
+            return
         for group, (told, _) in enumerate(self._statistics("key")):
             low, high = (told.min, told.max) if told and told.has_min_max else ("", "")
-            if keys is None or not high or any(low <= key <= high for key in keys):
+            if not high or any(low <= key <= high for key in keys):
                 yield group
 
     @staticmethod
@@ -409,10 +417,10 @@ class Segment:
 
 def _keys(table: pa.Table) -> list[str]:
     """Return the keys that a table may hold."""
-    if not pa.types.is_dictionary(table["key"].type):
-        return table["key"].unique().to_pylist()
-    told = (chunk.dictionary.to_pylist() for chunk in table["key"].chunks)
-    return [*dict.fromkeys(chain.from_iterable(told))]
+    chunks = table["key"].chunks
+    if pa.types.is_dictionary(table["key"].type):
+        chunks = [chunk.dictionary for chunk in chunks]
+    return [*dict.fromkeys(chain.from_iterable(chunk.to_pylist() for chunk in chunks))]
 
 
 def buckets_of(

@@ -207,6 +207,9 @@ def known_in(
     return [known.only(keys) for known in known_by(definitions, read(reading))]
 
 
+_Places = NDArray[np.int64]
+
+
 class _Part:
     """What is kept of one table; its texts go with it."""
 
@@ -239,6 +242,55 @@ class _Part:
         return [
             self.time_us, self.identity, self.check, self.late, self.observed_at_us,
             *self.values[definition],
+        ]  # fmt: skip
+
+    def runs(self) -> tuple[pa.Array, pa.Array, pa.Array, _Places] | None:
+        """Return key, first and last position of each run, and where it begins.
+
+        None where the edges do not stand just where runs begin and end.
+        """
+        if self.edges is None:
+            return None
+        keys = pa.chunked_array(self.keys).unify_dictionaries().combine_chunks()
+        codes = keys.indices.to_numpy()
+        begins = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
+        ends = np.append(begins[1:], len(codes)) - 1
+        places = np.unique(np.concatenate([begins, ends]))
+        held = self.edges.take(pa.array(places))
+        if held.null_count or len(self.edges) - self.edges.null_count != len(places):
+            return None
+        return (
+            keys.dictionary.take(keys.indices.take(pa.array(begins))),
+            held.take(pa.array(np.searchsorted(places, begins))),
+            held.take(pa.array(np.searchsorted(places, ends))),
+            np.append(begins, len(codes)),
+        )
+
+
+class _Ordered:
+    """Events whose positions were read, as a part in order of (key, position)."""
+
+    def __init__(self, known: Sequence[KnownEvents]) -> None:
+        self._known = known
+
+    def runs(self) -> tuple[pa.Array, pa.Array, pa.Array, _Places] | None:
+        columns, position = self._known[0].columns, self._known[0].position
+        if position is None:
+            return None
+        starts = columns.key_start
+        return (
+            pa.array(columns.keys, pa.string()),
+            position.take(pa.array(starts[:-1])),
+            position.take(pa.array(starts[1:] - 1)),
+            starts,
+        )
+
+    def arrays(self, definition: int) -> list[NDArray[Any] | None]:
+        known = self._known[definition]
+        own = known.columns
+        return [
+            own.time_us, own.identity, own.check, own.late, known.observed_at_us,
+            *own.values,
         ]  # fmt: skip
 
 
@@ -274,7 +326,7 @@ def _sorted(definitions: Sequence[FeatureSet], parts: list[_Part]) -> list[Known
 
 def _found(  # noqa: PLR0913, PLR0917 - what two ways to order have found
     definitions: Sequence[FeatureSet],
-    parts: Sequence[_Part],
+    parts: Sequence[_Part | _Ordered],
     ordered: Callable[[list[NDArray[Any] | None], Any], NDArray[Any] | None],
     keys: tuple[str, ...],
     key_start: NDArray[np.int64],
@@ -295,8 +347,10 @@ def _found(  # noqa: PLR0913, PLR0917 - what two ways to order have found
         ]
         if not stamps:
             stamps, own = own[: len(_TYPES)], own[len(_TYPES) :]
-        *judged, observed_at_us = stamps
-        events = EventColumns(keys, key_start, *judged, tuple(own))
+        time_us, identity, check, late, observed_at_us = stamps
+        events = EventColumns(
+            keys, key_start, time_us, identity, check, late, tuple(own)
+        )
         found.append(KnownEvents(events, position, observed_at_us, cut))
     return found
 
@@ -310,13 +364,21 @@ def _cut_of(position: pa.LargeStringArray, key_start: NDArray[np.int64]) -> Cut:
 
 
 def _by_edges(
-    definitions: Sequence[FeatureSet], parts: list[_Part], keys: Container[str]
+    definitions: Sequence[FeatureSet], found: list[_Part], keys: Container[str]
 ) -> list[KnownEvents] | None:
-    """Return the events of some keys without their positions.
+    """Return the events of some keys without the positions of all.
 
-    None where the edges do not tell the order: a part has none, or two runs of a key
-    overlap.
+    Parts with positions, as segments are that nobody has merged, are put in order by
+    them. None where the edges do not tell how the others go on: two runs of a key
+    overlap, or a run was cut.
     """
+    loose = [part for part in found if part.edges is None]
+    parts: list[_Part | _Ordered] = [part for part in found if part.edges is not None]
+    if loose:
+        known = _sorted(definitions, loose)
+        if not parts:
+            return [one.only(keys) for one in known]
+        parts.append(_Ordered(known))
     runs = _runs(parts)
     if runs is None:
         return None
@@ -364,36 +426,18 @@ class _Runs:
     rows: NDArray[np.int64]
 
 
-def _runs(parts: Sequence[_Part]) -> _Runs | None:
+def _runs(parts: Sequence[_Part | _Ordered]) -> _Runs | None:
     """Return the runs of parts in order; None where their edges do not tell it."""
     tables, part_of, starts, counts = [], [], [], []
     for n, part in enumerate(parts):
-        if part.edges is None:
+        found = part.runs()
+        if found is None:
             return None
-        keys = pa.chunked_array(part.keys).unify_dictionaries().combine_chunks()
-        codes = keys.indices.to_numpy()
-        begins = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
-        ends = np.append(begins[1:], len(codes)) - 1
-        edges = part.edges.drop_null()
-        places = np.unique(np.concatenate([begins, ends]))
-        if len(edges) != len(places):
-            return None
-        held = part.edges.take(pa.array(places))
-        if held.null_count:
-            return None
-        tables.append(
-            pa.table(
-                [
-                    keys.dictionary.take(keys.indices.take(pa.array(begins))),
-                    held.take(pa.array(np.searchsorted(places, begins))),
-                    held.take(pa.array(np.searchsorted(places, ends))),
-                ],
-                ["key", "first", "last"],
-            )
-        )
-        part_of.append(np.full(len(begins), n))
-        starts.append(begins)
-        counts.append(ends - begins + 1)
+        *texts, begins = found
+        tables.append(pa.table(texts, ["key", "first", "last"]))
+        part_of.append(np.full(len(begins) - 1, n))
+        starts.append(begins[:-1])
+        counts.append(np.diff(begins))
     kind = pa.schema([(name, pa.string()) for name in ("key", "first", "last")])
     told = pa.concat_tables([t.cast(kind) for t in tables] or [kind.empty_table()])
     order = pc.sort_indices(told, [("key", "ascending"), ("first", "ascending")])

@@ -169,7 +169,8 @@ class Run:
         See `BulkFold`.
     order
         Places of the events of each key that were applied, by time, from the key's
-        first place on, shape (n,); of keys that `compiled` carried.
+        first place on, shape (n,), where the last row is wanted; of keys that
+        `compiled` carried.
     applied, held_from
         How many they are, and the first of them that the state still holds, shape
         (n_keys,).
@@ -199,7 +200,7 @@ class Run:
         self.asked_row = np.empty((leaves, rows))
         keys = len(columns.keys)
         self.last_row = np.empty((leaves, keys if is_last_wanted else 0))
-        self.order = np.empty(events, np.int32)
+        self.order = np.empty(events if is_last_wanted else 0, np.int32)
         self.applied, self.held_from = np.zeros((2, keys), np.int64)
 
     def finish(self) -> BulkFold:
@@ -265,7 +266,7 @@ class Run:
             row=_address(self.row),
             asked_row=_address(self.asked_row),
             last_row=_address(self.last_row) if self.last_row.size else None,
-            order=_address(self.order),
+            order=_address(self.order) if self.order.size else None,
             applied=_address(self.applied),
             held_from=_address(self.held_from),
             is_beyond=_address(is_beyond),

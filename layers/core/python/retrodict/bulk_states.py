@@ -43,6 +43,11 @@ def items_of(
     tuple
         The items in the order of their keys, without those of keys that had no event
         applied; and how often each outcome came.
+
+    Raises
+    ------
+    ValueError
+        The events were read without their positions.
     """
     run = Run(definition, known.columns, is_last_wanted=True)
     plain = {*run.compiled()}
@@ -61,8 +66,10 @@ class _Items:
     """What writes the items of one fold."""
 
     def __init__(self, definition: FeatureSet, known: KnownEvents, run: Run) -> None:
+        if known.position is None:
+            raise ValueError("an item tells a position: read the events with theirs")
         self._definition = definition
-        self._known = known
+        self._positions = known.position
         self._columns = known.columns
         self._run = run
         self._integral = [is_integral(leaf) for leaf in definition.program.leaves]
@@ -106,7 +113,7 @@ class _Items:
         )
 
     def _position(self, place: int) -> str:
-        text: str = self._known.position[place].as_py()
+        text: str = self._positions[place].as_py()
         return text
 
     def _features(self, key: int) -> str:

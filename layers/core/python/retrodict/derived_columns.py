@@ -20,7 +20,11 @@ from retrodict.windows import check_of, identity_of
 IDENTITY: Final = "identity"
 CHECK: Final = "check"
 EDGE: Final = "edge"
-DERIVED: Final = ((IDENTITY, pa.int64()), (CHECK, pa.int32()), (EDGE, pa.string()))
+DERIVED: Final = (
+    pa.field(IDENTITY, pa.int64(), nullable=False),
+    pa.field(CHECK, pa.int32(), nullable=False),
+    pa.field(EDGE, pa.string()),
+)
 """Their types: SQL knows no unsigned numbers, so an identity is signed here."""
 
 _SIGN: Final = 1 << 63
@@ -43,8 +47,8 @@ def with_derived(table: pa.Table, group_rows: int) -> pa.Table:
     """
     identity, check = identities_of(table)
     columns = (identity, check, edges_of(table, group_rows))
-    for (name, kind), column in zip(DERIVED, columns, strict=True):
-        table = table.append_column(pa.field(name, kind), column)
+    for field, column in zip(DERIVED, columns, strict=True):
+        table = table.append_column(field, column)
     return table
 
 

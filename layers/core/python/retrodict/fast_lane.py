@@ -19,9 +19,10 @@ import ctypes
 import json
 import re
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ctypes import POINTER, c_double, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from retrodict.contracts import (
@@ -56,8 +57,17 @@ _BROKEN_LINES: Final = 2
 _GROUP: Final = 7
 _MIXED: Final = -2
 
+UNSURE: Final = -1
+"""Nothing is known."""
+
+CUT_OFF: Final = -3
+"""The record ends within a text, and is JSON until there."""
+
+PAYLOAD: Final = -4
+"""All but the payload is in order, and that is an object of plain values."""
+
 _ITEM: Final = re.compile(
-    r"(?:\[(?P<set>(?:[^\[\]\\^&|~-]|\\[-\]\[\\^dw.]|-)+)\]|(?P<escaped>\\[dw.\-/+*?])"
+    r"(?:\[(?P<set>(?:[^\[\]\\^&|~-]|\\[-\]\[\\^dw.]|-(?!-))+)\]|(?P<escaped>\\[dw.\-/+*?])"
     r"|(?P<one>[A-Za-z0-9 _:/@,;=-]))(?P<times>[*+?]|\{[0-9]+(?:,[0-9]*)?\})?"
 )
 _RANGE: Final = re.compile(r"(\\.|[^\\])-(\\.|[^\\])|(\\.|[^\\])")
@@ -148,13 +158,19 @@ class Unsure(NamedTuple):
 
     Attributes
     ----------
-    records
-        The number of each record, in order, with its event's type, alone in a tuple,
-        and JSON, or None where nothing is known.
+    ordinary
+        The events of the others, in order.
+    unknown
+        Numbers in the batch of those that need one, in order, each with what is known
+        of it: `UNSURE`, `CUT_OFF` or `PAYLOAD`.
+    wires
+        The events of the others by their numbers, each with its type.
     """
 
     key: str
-    records: Sequence[tuple[int, tuple[tuple[str, ...], bytes] | None]]
+    ordinary: WireEvents
+    unknown: list[tuple[int, int]]
+    wires: Callable[[], dict[int, tuple[str, bytes]]]
 
 
 class FastLane:
@@ -182,12 +198,13 @@ class FastLane:
         self._rooms: list[_Room] = []
         """Rooms that nobody is in at the moment."""
 
-    def read(self, columns: Columns) -> list[KeyedBatch | Unsure]:
-        """Return what is known of a batch, key by key."""
+    def read(self, columns: Columns) -> Iterator[KeyedBatch | Unsure]:
+        """Yield what is known of a batch, key by key."""
         keys = columns.partition_keys
         found = library()
         if found is None or not self._contracts:
-            return _unknown(keys)
+            yield from _unknown(keys)
+            return
         said = _lines(columns, keys)
         room = self._rooms.pop() if self._rooms else _Room(found)
         room.make_for(len(keys), len(keys) * self._room + 2 * len(said))
@@ -201,38 +218,40 @@ class FastLane:
             batch.columns = TextStruct(said, len(said))
             failed = found.retrodict_validate(ctypes.byref(batch))
         if failed:
-            return _unknown(keys)
-        read: list[KeyedBatch | Unsure] = []
-        wire, types = room.wire, self._types
+            yield from _unknown(keys)
+            return
+        wire, kinds = room.wire, room.kinds
         told = iter(room.groups[: _GROUP * batch.groups])
         for first, start, end, count, kind, unsure, place in zip(
             *[told] * _GROUP, strict=True
         ):
-            if unsure:
+            types: tuple[str, ...] = ()
+            if kind >= 0:
+                types = self._types[kind]
+            elif kind == _MIXED:
                 records = room.order[place : place + count + unsure]
-                read.append(
-                    Unsure(keys[first], [(i, self._known(room, i)) for i in records])
-                )
+                mixed = {self.types[kinds[i]] for i in records if kinds[i] >= 0}
+                types = tuple(sorted(mixed))
+            events = WireEvents(wire[start:end], count, types)
+            if not unsure:
+                yield KeyedBatch(keys[first], events)
                 continue
-            if kind == _MIXED:
-                mixed = {
-                    self.types[room.kinds[i]] for i in room.order[place : place + count]
-                }
-                own = tuple(sorted(mixed))
-            else:
-                own = types[kind]
-            read.append(
-                KeyedBatch(keys[first], WireEvents(wire[start:end], count, own))
+            records = room.order[place : place + count + unsure]
+            unknown = [(i, kinds[i]) for i in records if kinds[i] < 0]
+            yield Unsure(
+                keys[first], events, unknown, partial(self._wires, room, records)
             )
         self._rooms.append(room)
-        return read
 
-    def _known(self, room: "_Room", place: int) -> tuple[tuple[str, ...], bytes] | None:
-        kind = room.kinds[place]
-        if kind < 0:
-            return None
-        start, end = room.spans[2 * place], room.spans[2 * place + 1]
-        return self._types[kind], room.wire[start:end]
+    def _wires(
+        self, room: "_Room", records: Iterable[int]
+    ) -> dict[int, tuple[str, bytes]]:
+        found = {}
+        for place in records:
+            if room.kinds[place] >= 0:
+                start, end = room.spans[2 * place], room.spans[2 * place + 1]
+                found[place] = self.types[room.kinds[place]], room.wire[start:end]
+        return found
 
 
 class _Room:
@@ -259,12 +278,13 @@ class _Room:
             batch.group = ctypes.addressof(self.groups)
 
 
-def _unknown(keys: Sequence[str]) -> list[KeyedBatch | Unsure]:
-    """Return a batch of which nothing is known."""
-    places: dict[str, list[int]] = {}
+def _unknown(keys: Sequence[str]) -> Iterator[Unsure]:
+    """Yield a batch of which nothing is known."""
+    places: dict[str, list[tuple[int, int]]] = {}
     for place, key in enumerate(keys):
-        places.setdefault(key, []).append(place)
-    return [Unsure(key, [(i, None) for i in own]) for key, own in places.items()]
+        places.setdefault(key, []).append((place, UNSURE))
+    for key, unknown in places.items():
+        yield Unsure(key, WireEvents(b"", 0, ()), unknown, dict)
 
 
 def _lines(columns: Columns, keys: Sequence[str]) -> bytes:

@@ -6,7 +6,7 @@ Total on any bytes: nothing here raises because of what a producer sent.
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
@@ -23,7 +23,7 @@ from retrodict.envelope import (
     open_envelope,
     unsafe_key,
 )
-from retrodict.fast_lane import Columns, FastLane, Unsure
+from retrodict.fast_lane import CUT_OFF, PAYLOAD, Columns, FastLane, Unsure
 from retrodict.ports import KeyedBatch
 from retrodict.reasons import Reason, Tag, Violation, violation
 from retrodict.stamps import FUTURE_TOLERANCE_US
@@ -33,6 +33,7 @@ from retrodict.strict_json import (
     is_encoded_json,
     parse,
     separators,
+    truncated,
 )
 from retrodict.wire import WireEvents
 
@@ -138,31 +139,14 @@ class Judged:
     rejected: list[Rejected]
 
 
-class Record(Protocol):
-    """One record of the ingest stream as it was delivered."""
-
-    @property
-    def position(self) -> str:
-        """Place in the order of knowing."""
-
-    @property
-    def partition_key(self) -> str:
-        """What the producer put it under."""
-
-    @property
-    def arrived_at_us(self) -> int:
-        """When the stream took it, microseconds."""
-
-    @property
-    def data(self) -> bytes:
-        """The producer's bytes."""
-
-
 class Records(Columns, Protocol):
     """Records in columns, and each of them."""
 
-    def __getitem__(self, place: int, /) -> Record:
-        """Return one record."""
+    def arrival(self, place: int) -> Arrival:
+        """Return how a record came."""
+
+    def raw(self, place: int) -> bytes:
+        """Return the bytes of a record."""
 
 
 def validate_batch(records: Records, catalog: Catalog) -> Judged:
@@ -171,10 +155,12 @@ def validate_batch(records: Records, catalog: Catalog) -> Judged:
     rejected: list[tuple[int, Rejected]] = []
     accepted = 0
     for read in catalog.fast_lane.read(records):
-        found = (read,) if isinstance(read, KeyedBatch) else _look_closer(
-            read, records, catalog, rejected
-        )  # fmt: skip
-        for batch in found:
+        batch = (
+            read
+            if isinstance(read, KeyedBatch)
+            else _look_closer(read, records, catalog, rejected)
+        )
+        if batch.events:
             accepted += len(batch.events)
             batches.append(batch)
     rejected.sort(key=itemgetter(0))
@@ -186,26 +172,42 @@ def _look_closer(
     records: Records,
     catalog: Catalog,
     rejected: list[tuple[int, Rejected]],
-) -> Iterator[KeyedBatch]:
-    """Yield the events of a key of which not every record was ordinary."""
-    wires: list[bytes] = []
-    types: set[str] = set()
-    for place, known in unsure.records:
-        if known is not None:
-            types.update(known[0])
-            wires.append(known[1])
-            continue
-        one = records[place]
-        arrival = Arrival(one.position, one.partition_key, one.arrived_at_us)
-        verdict = validate(one.data, arrival, catalog)
+) -> KeyedBatch:
+    """Return the events of a key of which not every record was ordinary."""
+    found: dict[int, tuple[str, bytes]] = {}
+    for place, known in unsure.unknown:
+        raw, arrival = records.raw(place), records.arrival(place)
+        verdict = _judge_known(known, raw, arrival, catalog)
         if isinstance(verdict, Rejected):
             rejected.append((place, verdict))
         else:
-            types.add(verdict.event.type)
-            wires.append(verdict.event.to_json())
-    if wires:
-        events = WireEvents(b",".join(wires), len(wires), tuple(sorted(types)))
-        yield KeyedBatch(unsure.key, events)
+            found[place] = verdict.event.type, verdict.event.to_json()
+    if not found:
+        return KeyedBatch(unsure.key, unsure.ordinary)
+    found |= unsure.wires()
+    wires = [found[place][1] for place in sorted(found)]
+    types = tuple(sorted({event_type for event_type, _ in found.values()}))
+    return KeyedBatch(unsure.key, WireEvents(b",".join(wires), len(wires), types))
+
+
+def _judge_known(
+    kind: int, raw: bytes, arrival: Arrival, catalog: Catalog
+) -> Accepted | Rejected:
+    """Judge as `validate` does, and leave out what is known to be in order."""
+    if kind == CUT_OFF:
+        cut_off = truncated(raw.decode("ascii").strip())
+        return Rejected(raw, arrival, (cut_off,), None)
+    if kind == PAYLOAD:
+        document: dict[str, Any] = json.loads(raw)
+        key = document["subject"]
+        contract = catalog.contracts[document["type"]].contract()
+        found: list[Violation] = []
+        data, _ = contract.check(document["data"], found)
+        found += _judge_keys(key, contract, data, arrival)
+        if found:
+            identity = (document["source"], document["id"], key)
+            return Rejected(raw, arrival, tuple(dict.fromkeys(found)), identity)
+    return validate(raw, arrival, catalog)
 
 
 def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejected:
@@ -225,7 +227,7 @@ def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejec
     contract, data, more, extra_tags = _judge_data(document, envelope, catalog)
     tags |= extra_tags
     found += more
-    found += _judge_keys(envelope, contract, data, arrival)
+    found += _judge_keys(envelope.subject, contract, data, arrival)
     observed_at_us = _observed_at(envelope, arrival)
     found += _judge_time(envelope, observed_at_us, arrival)
     if found or contract is None or envelope.time_us is None:
@@ -361,12 +363,11 @@ def _not_an_object(document: Mapping[str, Any], data: Any) -> list[Violation]:
 
 
 def _judge_keys(
-    envelope: Envelope,
+    key: str | None,
     contract: Contract | None,
     data: Mapping[str, Any],
     arrival: Arrival,
 ) -> list[Violation]:
-    key = envelope.subject
     if key is None:
         return []
     unsafe = unsafe_key(key)
