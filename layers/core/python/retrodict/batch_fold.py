@@ -76,6 +76,8 @@ class Arrivals:
         Place of the first event of each key, and of the end, shape (n_keys + 1,).
     time_us, identity, check, late
         See `retrodict.windows.Entry`, shape (n,).
+    position_text
+        The positions one after the other, and n + 1 offsets.
     values
         The definition's columns, NaN for null, each of shape (n,).
     """
@@ -86,6 +88,7 @@ class Arrivals:
     check: "array[int]"
     late: bytes
     positions: Sequence[str]
+    position_text: tuple[bytes, "array[int]"]
     values: Sequence["array[float]"]
 
     @classmethod
@@ -108,13 +111,15 @@ class Arrivals:
             rows = [newest(event, contract).data for event in events]
         else:
             rows = [event.data for event in events]
+        positions = [event.position for event in events]
         return cls(
             key_start=array("q", accumulate(map(len, by_key), initial=0)),
             time_us=array("q", [event.time_us for event in events]),
             identity=_identities(events),
             check=_checks([event.digest for event in events]),
             late=bytes([event.late for event in events]),
-            positions=[event.position for event in events],
+            positions=positions,
+            position_text=_texts(positions),
             values=[_doubles(column, rows) for column in definition.columns],
         )
 
@@ -193,7 +198,7 @@ def fold_columns(
     keys, count = len(states), len(arrivals.time_us)
     known = [b"" if state is None else state or _NO_STATE for state in states]
     state_at = array("q", accumulate(map(len, known), initial=0))
-    position, position_at = _texts(arrivals.positions)
+    position, position_at = arrivals.position_text
     outcome, became = array("b", bytes(count)), array("B", bytes(keys))
     applied, newest_us = array("q", bytes(8 * keys)), array("q", bytes(8 * keys))
     out_at = array("q", bytes(8 * (keys + 1)))
