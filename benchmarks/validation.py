@@ -4,7 +4,8 @@ Every path gets the same Lambda event of 500 Kinesis records, decodes base64, re
 and checks the types of one sensor reading in its envelope, one record at a time, so
 that one bad record costs only itself. The floors check nothing. Ours is what
 ``validate_records`` does between AWS and AWS: positions, strict JSON, the envelope, the
-contract, stamps, digests, quarantine documents, and grouping by key.
+contract, stamps, digests, quarantine documents, grouping by key, and the records that
+go on to the validated stream, which no peer makes.
 """
 
 import argparse

@@ -11,6 +11,7 @@ from moto import mock_aws
 from pipelines.sensor_anomaly.features import Sensor
 from retrodict.arrow_events import known_events, reading_of
 from retrodict.buckets import bucket_of
+from retrodict.envelope import StampedEvent
 from retrodict.errors import PermanentError, StateConflictError
 from retrodict.features import feature_set
 from retrodict.ports import (
@@ -22,6 +23,7 @@ from retrodict.ports import (
     OnlineStore,
     Quarantine,
 )
+from retrodict.wire import WireEvents
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.kinesis_event_stream import KinesisEventStream, decode, encode
 from retrodict_aws.s3_event_log import S3EventLog
@@ -244,6 +246,17 @@ def test_a_batch_too_large_for_a_record_is_cut_in_order() -> None:
     assert len(records) > 1
     assert max(map(len, records)) < 1_000_000
     assert [e for record in records for e in decode(record).events] == events
+    assert list(encode(KeyedBatch("s-1", wired(events)))) == records
+    few = events[:9]
+    assert list(encode(KeyedBatch("s-1", wired(few)))) == list(
+        encode(KeyedBatch("s-1", few))
+    )
+
+
+def wired(events: list[StampedEvent]) -> WireEvents:
+    """Return events as the validator passes them on."""
+    text = b",".join(event.to_json() for event in events)
+    return WireEvents(text, len(events), tuple(sorted({e.type for e in events})))
 
 
 class RefusingKinesis:

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from retrodict import fast_lane
 from retrodict.contracts import Event, Key, field
-from retrodict.fast_lane import LONGEST
-from retrodict.validation import Accepted, Arrival, Catalog, Rejected
+from retrodict.validation import Accepted, Arrival, Catalog, Rejected, validate_batch
 
 from tests import lane
 from tests.events import place
@@ -159,8 +159,8 @@ def test_what_is_unusual_is_looked_at_closely_and_accepted(
 def test_a_long_record_is_looked_at_closely() -> None:
     raw = json.dumps(record()).encode()
 
-    assert is_fast(raw.ljust(LONGEST))
-    assert not is_fast(raw.ljust(LONGEST + 1))
+    assert is_fast(raw.ljust(fast_lane.LONGEST))
+    assert not is_fast(raw.ljust(fast_lane.LONGEST + 1))
 
 
 def test_a_contract_that_cannot_be_said_otherwise_has_no_fast_lane() -> None:
@@ -178,3 +178,25 @@ def test_a_contract_that_cannot_be_said_otherwise_has_no_fast_lane() -> None:
             record() | {"type": contract.type, "dataschema": contract.schema_name()}
         ).encode()
         assert not lane.is_fast(raw, ARRIVAL, Catalog({contract.type: event}))
+
+
+def test_without_a_library_everything_is_looked_at_closely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    records = [
+        (
+            json.dumps(record(value=n)).encode(),
+            Arrival(place(n), "s-1", 1_767_614_400_000_000),
+        )
+        for n in range(3)
+    ]
+    fast = validate_batch(lane.batch_of(records), CATALOG)
+    monkeypatch.setattr(fast_lane, "library", lambda: None)
+
+    slow = validate_batch(lane.batch_of(records), CATALOG)
+
+    assert not is_fast(records[0][0])
+    assert [list(batch.events) for batch in slow.batches] == [
+        list(batch.events) for batch in fast.batches
+    ]
+    assert (slow.accepted, slow.rejected) == (fast.accepted, fast.rejected) == (3, [])

@@ -44,7 +44,7 @@ FIELDS: Final = 64
 """Fields of a contract that is read here."""
 
 _DEFAULTS: Final = 16_384
-_FIXED: Final = 1_024
+_FIXED: Final = 640
 """Bytes of an event beside what its record and its contract say."""
 
 _KINDS: Final = {str: 0, int: 1, float: 2, bool: 3}

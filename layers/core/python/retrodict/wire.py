@@ -1,8 +1,8 @@
 """Validated events as the bytes that the stream carries, decoded when asked for."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Self, overload
+from collections.abc import Iterator, Sequence
+from typing import overload
 
 from retrodict.envelope import StampedEvent
 
@@ -19,9 +19,9 @@ class WireEvents(Sequence[StampedEvent]):
     --------
     >>> event = StampedEvent("a", "till", "1", "shop.order", 1, 0, 0, "0-1", False, (),
     ...                      "", {})
-    >>> wired = WireEvents.of([event])
-    >>> wired.types, wired[0] == event, len(wired)
-    (('shop.order',), True, 1)
+    >>> wired = WireEvents(event.to_json(), 1, ("shop.order",))
+    >>> wired[0] == event, len(wired)
+    (True, 1)
     """
 
     __slots__ = ("_count", "_events", "text", "types")
@@ -31,13 +31,6 @@ class WireEvents(Sequence[StampedEvent]):
         self.types = types
         self._count = count
         self._events: list[StampedEvent] | None = None
-
-    @classmethod
-    def of(cls, events: Iterable[StampedEvent]) -> Self:
-        """Return events as bytes."""
-        held = list(events)
-        types = tuple(sorted({event.type for event in held}))
-        return cls(b",".join(event.to_json() for event in held), len(held), types)
 
     def _decoded(self) -> list[StampedEvent]:
         if self._events is None:
