@@ -15,7 +15,7 @@ help: ## this list
 
 setup: .venv/.installed ## a virtual environment with everything, locked and hashed
 
-.venv/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml $(wildcard layers/core/kernel/*.c) infra/build_kernel.py
+.venv/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml $(wildcard layers/core/kernel/*.[ch]) infra/build_kernel.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with make PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv .venv
 	@command -v uv >/dev/null || pip install -q --require-hashes -r requirements-bootstrap.lock

@@ -3,10 +3,14 @@
 import json
 
 import click
+from retrodict.errors import ProjectionNotVerifiedError
+from retrodict.lifecycle import replay
 from retrodict.pipeline import Pipeline
 from retrodict.stamps import to_text
+from retrodict.switching import readable
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 
+from cli.lifecycle import recorded
 from cli.options import PipelineName, json_option, target_options
 from cli.output import emit, table_of
 from cli.target import Target
@@ -20,6 +24,9 @@ from cli.target import Target
 def features(*, pipeline: Pipeline, entity: str, as_json: bool, target: Target) -> None:
     """Show the online features of one entity of PIPELINE.
 
+    Of a definition that was changed, those of the one before are shown until the new
+    projection is verified.
+
     \b
     Examples
       retrodict features sensor_anomaly --entity office
@@ -28,7 +35,11 @@ def features(*, pipeline: Pipeline, entity: str, as_json: bool, target: Target) 
     store = DynamoDBOnlineStore(
         target.client("dynamodb"), target.outputs["OnlineStoreTableName"]
     )
-    entities = {pipeline.entity(d, entity): d for d in pipeline.features}
+    try:
+        current = readable(pipeline, replay(recorded(target, pipeline.name)))
+    except ProjectionNotVerifiedError as error:
+        raise click.UsageError(str(error)) from error
+    entities = {pipeline.entity(d, entity): d for d in current}
     items = store.load([*entities], with_state=False)
     if not items:
         raise click.UsageError(

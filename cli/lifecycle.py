@@ -32,6 +32,10 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "serves: {reason}",
     "rollout_failed": "rollout of {artifact_digest} failed: {reason}",
     "run_failed": "run failed in {state}: {error}: {cause}",
+    "projection_verified": "projection of {feature_set} equals the log: {items} items, "
+    "definition {definition}",
+    "projection_withdrawn": "projection of definition {definition} is not read: "
+    "{reason}",
 }
 
 

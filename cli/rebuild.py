@@ -6,8 +6,13 @@ import uuid
 from typing import Any, Final
 
 import click
+from retrodict.deciding import record
 from retrodict.errors import StateConflictError
-from retrodict.replaying import compare, digest_of, replay_log
+from retrodict.lifecycle import Decided, Lifecycle, Recorded
+from retrodict.pipeline import Pipeline, load_pipelines
+from retrodict.replaying import Comparison, compare, digest_of, replay_log
+from retrodict.verifying import verdicts
+from retrodict_aws.dynamodb_lifecycle_store import DynamoDBLifecycleStore
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.s3_event_log import S3EventLog
 
@@ -46,6 +51,8 @@ def online(*, verify: bool, distributed: bool, as_json: bool, target: Target) ->
     states that the stream is scored from. Without --verify, items that differ or are
     missing are written, and items that the log does not explain are named; an item
     that is ahead of the log is left, since what it applied has not been archived yet.
+    With --verify, a projection that equals the log is recorded as verified; that of a
+    changed feature definition is read from then on.
 
     With --distributed the same code runs in AWS, past what one machine can fold. It
     gives the same digest; items that the log does not explain are not looked for.
@@ -81,6 +88,8 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
     )
     replayed, outcomes = replay_log(log)
     found = compare(replayed, store.scan())
+    if not write:
+        _record(target, found)
     written = 0
     for item in found.repairs() if write else ():
         try:
@@ -104,6 +113,23 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
         "ahead": sorted(found.ahead), "written": written,
         "swept_chunks": swept,
     }  # fmt: skip
+
+
+def _record(target: Target, found: Comparison) -> None:
+    """Record what the comparison says of each pipeline's projections."""
+    store = DynamoDBLifecycleStore(
+        target.client("dynamodb"), target.outputs["LifecycleTableName"]
+    )
+    for pipeline in load_pipelines().values():
+        told: Recorded | None = None
+
+        def decide(lifecycle: Lifecycle, of: Pipeline = pipeline) -> Decided | None:
+            return next(verdicts(of, found, lifecycle), None)
+
+        while True:
+            _, told = record(store, pipeline.name, decide)
+            if told is None:
+                break
 
 
 def _by_machine(target: Target, *, write: bool) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from retrodict.kernel import FOLDER, library_path
 
-SOURCES = sorted(
-    (Path(__file__).resolve().parents[1] / "layers/core/kernel").glob("*.c")
-)
+_KERNEL = Path(__file__).resolve().parents[1] / "layers/core/kernel"
+SOURCES = sorted(_KERNEL.glob("*.c"))
+HEADERS = sorted(_KERNEL.glob("*.h"))
 LAMBDA = FOLDER / "fold-linux-aarch64.so"
 FLAGS = (
     "-std=c11", "-O3", "-g0", "-fPIC", "-shared", "-fno-math-errno",
@@ -51,7 +51,12 @@ def target_of(system: str, machine: str) -> str:
 
 def recipe(target: str) -> str:
     """Return the digest of what decides a library's bytes."""
-    parts = (*(s.read_text() for s in SOURCES), target, version("ziglang"), *FLAGS)
+    parts = (
+        *(s.read_text() for s in SOURCES + HEADERS),
+        target,
+        version("ziglang"),
+        *FLAGS,
+    )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

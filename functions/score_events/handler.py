@@ -83,7 +83,7 @@ def champions_of(
             continue
         champion = load(digest)
         try:
-            champion.check_compatible(pipeline)
+            champion.definition_in(pipeline)
         except IncompatibleArtifactError as error:
             logger.warning("events are not scored", extra={"cause": str(error)})
             metrics.add_metric("IncompatibleChampions", MetricUnit.Count, 1)

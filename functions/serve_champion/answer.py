@@ -79,17 +79,17 @@ class Champion:
         now_us: Callable[[], int],
         elapsed_us: Callable[[], int],
     ) -> None:
-        artifact.check_compatible(pipeline)
         if pipeline.model is None:
             raise IncompatibleArtifactError(f"pipeline {pipeline.name!r} has no model")
         self.artifact = artifact
+        self._definition = artifact.definition_in(pipeline)
         self._pipeline = pipeline
         self._store = store
         self._stream = stream
         self._now_us = now_us
         self._elapsed_us = elapsed_us
         self._max_age = pipeline.model.max_age
-        self._reader = Reader(artifact.features, pipeline)
+        self._reader = Reader(artifact.features, self._definition)
 
     def answer(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Answer one request.
@@ -170,9 +170,8 @@ class Champion:
 
     def _items(self, instances: Sequence[Instance]) -> dict[str, OnlineItem]:
         """Read the online items of all entities that are to be looked up, at once."""
-        definition = self._pipeline.trained_on
         wanted = {
-            self._pipeline.entity(definition, instance.entity): instance.entity
+            self._pipeline.entity(self._definition, instance.entity): instance.entity
             for instance in instances
             if instance.features is None and instance.entity is not None
         }

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
 from retrodict.envelope import unsafe_key
-from retrodict.pipeline import Pipeline
+from retrodict.features import FeatureSet
 from retrodict.reasons import Violation
 
 MAX_BYTES: Final = 6 * 1024 * 1024
@@ -89,14 +89,14 @@ class Reader:
     ----------
     features
         Names that the model reads, in its order.
-    pipeline
-        Whose feature set the names are of.
+    definition
+        The feature set that the names are of.
     """
 
-    def __init__(self, features: Sequence[str], pipeline: Pipeline) -> None:
+    def __init__(self, features: Sequence[str], definition: FeatureSet) -> None:
         self._features = tuple(features)
-        self._known = frozenset(pipeline.trained_on.features) | set(features)
-        self._key = pipeline.trained_on.event.contract().key
+        self._known = frozenset(definition.features) | set(features)
+        self._key = definition.event.contract().key
 
     def read(self, kind: str, encoding: str, body: bytes) -> list[Instance]:
         """Return the rows of a request, 1 to `MAX_ROWS`.

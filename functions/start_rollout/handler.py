@@ -8,10 +8,10 @@ Reads, then writes to
     since nothing else can be done with it; the lifecycle store, one
     ``rollout_started`` or, where the artifact is refused, ``rollout_failed``.
 Fails with
-    ``ArtifactRefusedError`` (by its subclasses), ``DecisionRefusedError`` or another
-    ``PermanentError`` after recording why; ``EndpointBusyError`` while SageMaker
-    changes the endpoint, and ``StreamConflictError`` and ``StoreUnavailableError``,
-    which may be tried again.
+    ``ArtifactRefusedError`` (by its subclasses), ``DecisionRefusedError``,
+    ``ProjectionNotVerifiedError`` or another ``PermanentError`` after recording why;
+    ``EndpointBusyError`` while SageMaker changes the endpoint, and
+    ``StreamConflictError`` and ``StoreUnavailableError``, which may be tried again.
 Needs
     dynamodb:Query and dynamodb:PutItem on the lifecycle table; s3:GetObject on
     ``artifacts/*/model.tar.gz``; sagemaker:DescribeEndpoint and
@@ -35,10 +35,12 @@ from typing import Any
 
 from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from retrodict.artifact import Artifact
 from retrodict.deciding import record
 from retrodict.errors import EndpointBusyError, PermanentError
+from retrodict.lifecycle import replay
 from retrodict.model import Canary
-from retrodict.pipeline import load_pipelines
+from retrodict.pipeline import Pipeline, load_pipelines
 from retrodict.ports import LifecycleStore
 from retrodict.rollout import (
     Step,
@@ -52,6 +54,7 @@ from retrodict.rollout import (
     run_name,
     started,
 )
+from retrodict.switching import check_readable
 from retrodict_aws.clients import client
 from retrodict_aws.dynamodb_lifecycle_store import DynamoDBLifecycleStore
 from retrodict_aws.s3_artifacts import S3Artifacts
@@ -83,10 +86,9 @@ def handle(
     config = run_name(environment, pipeline.name, request["run_id"])
     names = {"endpoint_name": endpoint, "config_name": config}
     try:
-        check_deployable(
-            artifacts.read(request["artifact_uri"], request["artifact_digest"]),
-            pipeline,
-        )
+        candidate = artifacts.read(request["artifact_uri"], request["artifact_digest"])
+        check_deployable(candidate, pipeline)
+        _check_readable(candidate, pipeline, store, artifacts)
         exists = _settled(endpoints, endpoint)
         exists_asynchronous = _settled(endpoints, asynchronous_name(endpoint))
         record(store, pipeline.name, lambda found: started(request, names, found))
@@ -106,6 +108,16 @@ def handle(
             "exists": exists_asynchronous,
         },
     }
+
+
+def _check_readable(
+    candidate: Artifact, pipeline: Pipeline, store: LifecycleStore, kept: S3Artifacts
+) -> None:
+    lifecycle = replay(store.read(pipeline.name))
+    champion = lifecycle.champion
+    serving = kept.load(champion.artifact_digest).definition if champion else None
+    definition = candidate.definition_in(pipeline)
+    check_readable(pipeline, definition, lifecycle, serving)
 
 
 def container_environment(request: dict[str, Any]) -> dict[str, str]:

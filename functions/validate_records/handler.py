@@ -17,24 +17,22 @@ QUARANTINE_BUCKET_NAME : str
 """
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from retrodict.envelope import StampedEvent
 from retrodict.errors import TransientError
 from retrodict.pipeline import load_catalog
-from retrodict.ports import EventStream, KeyedBatch, Quarantine
-from retrodict.validation import Arrival, Rejected, validate
+from retrodict.ports import EventStream, Quarantine
+from retrodict.validation import validate_batch
 from retrodict_aws.clients import client
 from retrodict_aws.kinesis_batch import (
     BatchResponse,
-    DeliveredRecord,
+    DeliveredBatch,
     again_from,
-    delivered,
     done,
     segment_name,
 )
@@ -54,24 +52,16 @@ def ports() -> tuple[EventStream, Quarantine]:
 
 
 def handle(
-    records: list[DeliveredRecord], stream: EventStream, quarantine: Quarantine
+    records: DeliveredBatch, stream: EventStream, quarantine: Quarantine
 ) -> Counter[str]:
     """Judge every record, keep the rejects, forward the rest in order per key."""
-    accepted: defaultdict[str, list[StampedEvent]] = defaultdict(list)
-    rejected: list[Rejected] = []
-    catalog = load_catalog()
-    for record in records:
-        arrival = Arrival(record.position, record.partition_key, record.arrived_at_us)
-        verdict = validate(record.data, arrival, catalog)
-        if isinstance(verdict, Rejected):
-            rejected.append(verdict)
-        else:
-            accepted[verdict.event.key].append(verdict.event)
-    if rejected:
-        quarantine.put(segment_name(records), [r.as_json() for r in rejected])
-    stream.put(KeyedBatch(key, events) for key, events in accepted.items())
+    judged = validate_batch(records, load_catalog())
+    if judged.rejected:
+        documents = [rejected.as_json() for rejected in judged.rejected]
+        quarantine.put(segment_name(records), documents)
+    stream.put(judged.batches)
     return Counter(
-        AcceptedRecords=len(records) - len(rejected), RejectedRecords=len(rejected)
+        AcceptedRecords=judged.accepted, RejectedRecords=len(judged.rejected)
     )
 
 
@@ -80,7 +70,7 @@ def handle(
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> BatchResponse:
     """Translate the Lambda event; everything else is in `handle`."""
-    records = delivered(event)
+    records = DeliveredBatch(event)
     metrics.set_timestamp(records[-1].arrived_at_us // 1000)
     try:
         counts = handle(records, *ports())

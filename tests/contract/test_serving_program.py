@@ -28,6 +28,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from instances import CSV, JSON, MAX_BYTES, MAX_ROWS, Reader, RefusedError
 from moto.server import ThreadedMotoServer
+from pipelines.sensor_anomaly.contract import Reading
+from pipelines.sensor_anomaly.features import Sensor
 from retrodict.artifact import Artifact
 from retrodict.contracts import Event, Key, field
 from retrodict.envelope import StampedEvent
@@ -37,16 +39,19 @@ from retrodict.errors import (
     StreamUnavailableError,
 )
 from retrodict.explanation import explain
+from retrodict.features import feature_set as set_of
 from retrodict.features import features as feature_set
 from retrodict.online import plan, project
 from retrodict.pipeline import Pipeline, load_catalog
 from retrodict.ports import KeyedBatch, OnlineItem, OnlineStore
 from retrodict.stamps import from_text, position
+from retrodict.state import KeyState
 from retrodict.validation import Accepted, Arrival, validate
 from retrodict.vocabulary import last, mean
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 
 from tests.artifacts import ANOMALOUS, LIMIT, NAMES, ORDINARY, PIPELINE, artifact
+from tests.deployments import deployed
 from tests.events import NOON_US, reading
 from tests.fakes import FakeIngestStream, FakeOnlineStore
 from tests.tables import ONLINE_STORE
@@ -88,9 +93,11 @@ class World:
         self.ticks = iter(range(0, 10**9, 250))
         fold(self.store, *history("s-1", 0), *history("s-2", 0, value=40.0))
 
-    def champion(self, found: Artifact = ARTIFACT) -> Champion:
+    def champion(
+        self, found: Artifact = ARTIFACT, pipeline: Pipeline = PIPELINE
+    ) -> Champion:
         return Champion(
-            found, PIPELINE, self.store, self.stream,
+            found, pipeline, self.store, self.stream,
             lambda: self.now_us, lambda: next(self.ticks),
         )  # fmt: skip
 
@@ -529,10 +536,7 @@ class Shop:
     ],
 )
 def test_a_key_that_its_contract_allows_may_still_be_unsafe(entity: str) -> None:
-    assert PIPELINE.model is not None
-    shop: Any = Shop
-    model = replace(PIPELINE.model, features=[shop.level])
-    reader = Reader(["level"], Pipeline("shops", features=[Shop], model=model))
+    reader = Reader(["level"], set_of(Shop))
 
     assert reader.read(JSON, "", b'{"entity":"Caf\\u00e9 1"}')
     with pytest.raises(RefusedError) as caught:
@@ -627,6 +631,33 @@ def test_no_document_whatever_makes_it_fall_over(document: Any) -> None:
         WORLD.ask(document)
     except RefusedError as refusal:
         assert 400 <= refusal.status < 500  # noqa: PT017 - either answer is right
+
+
+@feature_set(Reading, lateness="10m", max_rate="1/s")
+class Changed:
+    """The features of the next deployment, which know no event from before it."""
+
+    mean_3 = mean(Reading.value, last(3))
+
+
+def test_a_champion_reads_the_projection_that_it_was_trained_on() -> None:
+    names: Any = Changed
+    assert PIPELINE.model is not None
+    during = Pipeline(
+        PIPELINE.name, features=[Changed], retiring=[Sensor],
+        model=replace(PIPELINE.model, features=[names.mean_3]),
+    )  # fmt: skip
+    world = World()
+    with deployed(during):
+        fresh = reading(35.0, at_s=30, id="fresh", number=9, key="s-2")
+        fold(world.store, fresh)
+        body = json.dumps({"instances": [{"entity": "s-2"}]}).encode()
+        answer = world.champion(pipeline=during).answer(body, {"content-type": JSON})
+
+    (found,) = answer.predictions
+    known = [*history("s-2", 0, value=40.0), fresh]
+    assert found.features == KeyState(PIPELINE.trained_on).fold(known)[0].features
+    assert found.position == fresh.position
 
 
 def test_an_artifact_of_other_features_is_never_a_champion() -> None:

@@ -138,7 +138,7 @@ def test_a_job_leaves_one_artifact_and_nothing_else(trained: tuple[Path, str]) -
 def test_the_artifact_says_where_it_came_from(trained: tuple[Path, str]) -> None:
     found = artifact_of(trained[0])
 
-    found.check_compatible(PIPELINE)
+    found.definition_in(PIPELINE)
     assert found.training_set == ROWS.digest
     assert found.run_id == RUN
     assert found.seed == 7

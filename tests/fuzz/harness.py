@@ -6,7 +6,7 @@ A module of its own, because the workers of a pool cannot import ``__main__``.
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,14 +16,15 @@ from retrodict.validation import (
     Catalog,
     Rejected,
     validate,
-    validate_closely,
 )
 
+from tests import lane
 from tests.fuzz import oracle
 from tests.fuzz.inputs import Input, catalog, inputs
 
 MOST_FAILURES: Final = 5
 SHRINKING_S: Final = 10.0
+BATCH: Final = 100
 
 Validator = Callable[[bytes, Arrival, Catalog], object]
 
@@ -73,44 +74,40 @@ def complaint(
         verdict = validator(given.raw, given.arrival, known)
         took = time.perf_counter() - began
         wrong = oracle.complaint(given.raw, given.arrival, known.contracts, verdict)
-        if wrong is None and isinstance(verdict, Accepted):
-            wrong = _unlike_a_closer_look(given, verdict, known)
+        if wrong is None:
+            wrong = batch_complaint([given], [verdict], known)
     except Exception:  # noqa: BLE001 - whatever is raised is what is looked for
         return f"raised\n{traceback.format_exc()}", verdict, time.perf_counter() - began
     return wrong, verdict, took
 
 
-def _unlike_a_closer_look(
-    given: Input, verdict: Accepted, known: Catalog
+def batch_complaint(
+    given: Sequence[Input], verdicts: Sequence[object], known: Catalog
 ) -> str | None:
-    """Compare what may have come by the fast lane, to the bit and the type."""
-    closer = validate_closely(given.raw, given.arrival, known)
-    if closer == verdict and repr(closer) == repr(verdict):
-        return None
-    return f"accepted {verdict}, but closely looked at: {closer}"
-
-
-def in_fast_lane(given: Input, known: Catalog) -> bool:
-    """Tell whether nobody needs to look closer."""
-    arrival = given.arrival
-    return (
-        known.fast_lane.read(
-            given.raw, arrival.position, arrival.partition_key, arrival.arrived_at_us
-        )
-        is not None
-    )
+    """Judge inputs as one batch; return how it differs from their verdicts."""
+    judged = [one for one in verdicts if isinstance(one, Accepted | Rejected)]
+    records = [(one.raw, one.arrival) for one in given]
+    return lane.disagreement(records, judged, known)
 
 
 def fuzz(given: Iterable[Input], validator: Validator, known: Catalog) -> Report:
-    """Judge inputs until too many fail."""
+    """Judge inputs, each alone and many as a batch, until too many fail."""
     report = Report()
+    batch: list[Input] = []
+    verdicts: list[object] = []
     for one in given:
         wrong, verdict, took = complaint(one, validator, known)
+        batch.append(one)
+        verdicts.append(verdict)
+        if wrong is None and len(batch) == BATCH:
+            wrong = batch_complaint(batch, verdicts, known)
+        if len(batch) == BATCH:
+            batch, verdicts = [], []
         report.inputs[one.generator] += 1
         if took > report.slowest_s:
             report.slowest_s, report.slowest = took, one
         if isinstance(verdict, Accepted):
-            report.fast[one.generator] += in_fast_lane(one, known)
+            report.fast[one.generator] += lane.is_fast(one.raw, one.arrival, known)
             report.accepted[one.generator] += 1
         elif isinstance(verdict, Rejected):
             report.reasons.update({str(v.reason) for v in verdict.violations})

@@ -17,7 +17,7 @@ from retrodict.validation import Arrival, Catalog
 
 ROOT: Final = Path(__file__).parents[2]
 ARRIVED_US: Final = 1_767_614_400_000_000
-POSITION: Final = "000000000000-1"
+POSITION: Final = f"000000000000-{1:056}"
 LONGEST: Final = 2**20
 
 
@@ -475,7 +475,7 @@ def inputs(seed: int, chunk: int, count: int) -> Iterator[Input]:
         name, generate = several[number % len(several)]
         raw, key = generate(random)
         if random.random() < 0.02:
-            key = random.choice(("", "s-2", "é", "\U0001f600", "x" * 256))
+            key = random.choice(("", "s-2", "é", "\U0001f600", "s\n1", "x" * 256))
         yield Input(name, raw, key)
 
 

@@ -1,13 +1,16 @@
 """No bytes make the validator raise or break a promise; the oracle is no yes-man."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from retrodict import strict_json
+from retrodict.fast_lane import Columns, FastLane, Unsure
+from retrodict.ports import KeyedBatch
 from retrodict.validation import Accepted, Arrival, Catalog, Rejected, validate
+from retrodict.wire import WireEvents
 
 from tests.fuzz.__main__ import never_given
 from tests.fuzz.harness import fuzz
@@ -96,6 +99,29 @@ def test_the_oracle_catches_a_sabotaged_validator(
     ]
 
     assert any(found in wrong for wrong in complaints)
+
+
+class _Hasty(FastLane):
+    """A lane that takes the beginning of an event for the event."""
+
+    def read(self, columns: Columns) -> Iterator[KeyedBatch | Unsure]:
+        for one in super().read(columns):
+            if isinstance(one, KeyedBatch) and isinstance(one.events, WireEvents):
+                wired = one.events
+                cut = WireEvents(wired.text[:-1], len(wired), wired.types)
+                yield KeyedBatch(one.key, cut)
+            else:
+                yield one
+
+
+def test_a_lane_that_is_not_narrow_enough_is_noticed() -> None:
+    known = catalog()
+    vars(known)["fast_lane"] = _Hasty(known.contracts, known.lateness_us)
+
+    found = fuzz(inputs(7, 0, 200), validate, known).failures
+
+    assert found
+    assert all("in a batch" in wrong for _, wrong in found)
 
 
 def test_a_strict_reader_objects_to_what_the_standard_library_takes() -> None:

@@ -56,7 +56,7 @@ def defect(mutant: Mutant, folder: Path) -> Iterator[None]:
     path.write_text(sound.replace(mutant.line, mutant.defect), encoding="utf-8")
     built = {p: p.read_bytes() for p in (folder / KERNEL).iterdir()}
     try:
-        if path.suffix == ".c":
+        if path.suffix in {".c", ".h"}:
             compile_kernel(folder)
         yield
     finally:

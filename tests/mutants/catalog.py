@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from typing import Final
 
 KERNEL: Final = "layers/core/kernel/fold.c"
+EXACT: Final = "layers/core/kernel/exact.h"
+LEAVES: Final = "layers/core/kernel/leaves.h"
+DELIVERED: Final = "layers/core/kernel/online.c"
+LANE: Final = "layers/core/kernel/validate.c"
 COLUMNS: Final = "layers/core/kernel/columns.c"
 CORE: Final = "layers/core/python/retrodict/"
 FUNCTIONS: Final = "functions/"
@@ -29,9 +33,18 @@ SEGMENTS: Final = (
 CHUNKS: Final = ("tests/contract/test_chunked_states.py",)
 POINT_IN_TIME: Final = ("tests/property/test_point_in_time.py",)
 BULK: Final = ("tests/property/test_bulk.py",)
+BATCHES: Final = ("tests/property/test_batch_fold.py",)
 EDGES: Final = ("tests/property/test_edges.py",)
 REBUILDING: Final = ("tests/unit/test_rebuilding.py",)
+SWITCHING: Final = (
+    "tests/unit/test_switching.py",
+    "tests/property/test_switching_laws.py",
+)
 SCORING: Final = ("tests/unit/test_scoring.py", "tests/unit/test_score_events.py")
+LANES: Final = (
+    "tests/unit/test_fast_lane.py",
+    "tests/property/test_fast_lane_laws.py",
+)
 VALIDATION: Final = (
     "tests/unit/test_validation.py",
     "tests/unit/test_bad_inputs.py",
@@ -297,15 +310,15 @@ MUTANTS: Final = (
     ),
     Mutant(
         "redelivery writes again",
-        f"{CORE}online.py",
-        "if after == before:",
-        "if False:",
-        HANDLERS,
+        f"{CORE}batch_fold.py",
+        "if after != before:",
+        "if True:",
+        BATCHES,
     ),
     Mutant(
         "a lost race is folded on the old state",
         f"{CORE}online.py",
-        "item = _fold(work, store.load([work.entity]).get(work.entity)).item",
+        "item = step.item",
         "pass",
         HANDLERS,
     ),
@@ -471,6 +484,48 @@ MUTANTS: Final = (
         REBUILDING,
     ),
     Mutant(
+        "the definition before is folded no more",
+        f"{CORE}pipeline.py",
+        "in pipeline.definitions\n        if definition.event.contract()",
+        "in pipeline.features\n        if definition.event.contract()",
+        SWITCHING,
+    ),
+    Mutant(
+        "a half-filled projection is read",
+        f"{CORE}switching.py",
+        "return not lifecycle.verified and before == [definition]",
+        "return True",
+        SWITCHING,
+    ),
+    Mutant(
+        "what was withdrawn counts as never verified",
+        f"{CORE}lifecycle.py",
+        'self._verified[event.data["definition"]] = None',
+        'self._verified.pop(event.data["definition"], None)',
+        SWITCHING,
+    ),
+    Mutant(
+        "a projection that differs is verified",
+        f"{CORE}verifying.py",
+        "if name in places:",
+        "if False:",
+        SWITCHING,
+    ),
+    Mutant(
+        "what is not archived yet withdraws a verdict",
+        f"{CORE}verifying.py",
+        "wrong = {*found.differing, *found.apart} - found.ahead",
+        "wrong = {*found.differing, *found.apart}",
+        SWITCHING,
+    ),
+    Mutant(
+        "the stream is scored with another definition than the champion's",
+        f"{CORE}scoring.py",
+        "artifact = champion if is_its else None",
+        "artifact = champion",
+        SWITCHING,
+    ),
+    Mutant(
         "a rebuild without all parts is one",
         f"{CORE}replaying.py",
         "if sorted(told) != [*range(BUCKETS)] or len(parts) != BUCKETS:",
@@ -505,6 +560,141 @@ MUTANTS: Final = (
         "    if ahead_us > FUTURE_TOLERANCE_US:",
         "    ahead_us = envelope.time_us - observed_at_us\n    if False:",
         VALIDATION,
+    ),
+    Mutant(
+        "the fast lane takes a key twice",
+        LANE,
+        "            if (found < 0 || seen >> found & 1) return NULL;\n"
+        "            seen |= 1ull",
+        "            if (found < 0) return NULL;\n            seen |= 1ull",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes an attribute twice",
+        LANE,
+        "if (found < 0 || seen >> found & 1) return NULL;\n"
+        "        seen |= 1u << found;",
+        "if (found < 0) return NULL;\n        seen |= 1u << found;",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes any partition key",
+        LANE,
+        "if (!same(said[SUBJECT], partition_key) || ",
+        "if (!partition_key.at || ",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes unsafe keys",
+        LANE,
+        " || !is_safe_key(said[SUBJECT])",
+        "",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes the future",
+        LANE,
+        "if (time_us - observed_us > TOLERANCE_US\n        || ",
+        "if (",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane is late a microsecond too late",
+        LANE,
+        "observed_us - time_us > contract->lateness_us ?",
+        "observed_us - time_us >= contract->lateness_us ?",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes longer digits as they are",
+        LANE,
+        "if (value < 1e-4 || value >= 1e15 || !is_shortest(said, places, exact))",
+        "if (value < 1e-4 || value >= 1e15)",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane keeps zeros at the end of a number",
+        LANE,
+        "if (*p++ != '0') end = p;",
+        "p++, end = p;",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane forgets the upper bound",
+        LANE,
+        "if (field->bounds & HAS_HIGH && value > field->high_whole) return NULL;",
+        "",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes the 29th of February of any year",
+        LANE,
+        "(month == 2 && year % 4 == 0)",
+        "(month == 2)",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane digests fields as declared",
+        LANE,
+        "int32_t place = contract->sorted[k];",
+        "int32_t place = k;",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes what follows a record",
+        LANE,
+        "if (p != lane->end || (seen",
+        "if ((seen",
+        LANES,
+    ),
+    Mutant(
+        "the fast lane takes only some of a pattern",
+        LANE,
+        "    return p == end;\n}",
+        "    return 1;\n}",
+        LANES,
+    ),
+    Mutant(
+        "every broken text is taken for the end of its record",
+        LANE,
+        "lane->is_cut_off = found->at + found->size == lane->end;",
+        "lane->is_cut_off = 1;",
+        LANES,
+    ),
+    Mutant(
+        "fields that differ by case are no reason for a closer look",
+        LANE,
+        "if (is_like(names[k], *name)) return NULL;",
+        ";",
+        LANES,
+    ),
+    Mutant(
+        "of a record from the future only the payload is judged",
+        LANE,
+        "is_in_order(lane, contract, partition_key, arrival) ? PAYLOAD : UNSURE",
+        "PAYLOAD",
+        LANES,
+    ),
+    Mutant(
+        "a step takes what the next one needs",
+        f"{CORE}fast_lane.py",
+        "if step.characters & after.characters:",
+        "if False:",
+        LANES,
+    ),
+    Mutant(
+        "an open bound is closed",
+        f"{CORE}fast_lane.py",
+        "(_OPEN_HIGH if options.lt is not None else 0)",
+        "0",
+        LANES,
+    ),
+    Mutant(
+        "closer looks come before the ordinary records of their key",
+        f"{CORE}validation.py",
+        "wires = [found[place][1] for place in sorted(found)]",
+        "wires = [wire for _, wire in found.values()]",
+        LANES,
     ),
     Mutant(
         "what a chunk let go is read again",
@@ -634,21 +824,21 @@ MUTANTS: Final = (
     ),
     Mutant(
         "compiled: a window is a microsecond longer",
-        KERNEL,
+        LEAVES,
         "return t - w->size;",
         "return t - w->size - 1;",
         BULK,
     ),
     Mutant(
         "compiled: halves are rounded up",
-        KERNEL,
+        EXACT,
         "kept += (uint64_t)(rest | (int)(kept & 1));",
         "kept += 1;",
         BULK,
     ),
     Mutant(
         "compiled: what leaves a window stays in its sum",
-        KERNEL,
+        EXACT,
         "sum += negative != is_added ? part : -part;",
         "sum += negative ? -part : part;",
         BULK,
@@ -666,5 +856,103 @@ MUTANTS: Final = (
         "s->is_stale = 1; /* places have moved */",
         "",
         BULK,
+    ),
+    Mutant(
+        "delivered: an event that was judged is judged again",
+        DELIVERED,
+        "    if (!is_new(w, i)) return DUPLICATE;\n",
+        "",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: an identity of this batch is not known",
+        DELIVERED,
+        "    MARK(w->known, o->identity[i]);\n",
+        "",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: a conflict is a duplicate",
+        DELIVERED,
+        "return is_same(w, p, i) ? DUPLICATE : CONFLICTING;",
+        "return DUPLICATE;",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: the horizon is open at the wrong end",
+        DELIVERED,
+        "t <= w->time[w->n - 1] - o->kept_us) return BEHIND;",
+        "t < w->time[w->n - 1] - o->kept_us) return BEHIND;",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: a full state never has room again",
+        DELIVERED,
+        "return room + droppable(w, t) * o->entry_bytes >= 0 ?",
+        "return room >= 0 ?",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: what last(n) reads is dropped",
+        DELIVERED,
+        "    drop -= o->depth;\n",
+        "",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: events of one time stand as they came",
+        DELIVERED,
+        "&& w->identity[place - 1] > o->identity[i])",
+        "&& 0)",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: a pane loses what it held",
+        DELIVERED,
+        "if (before) add_pane(&w->sums, &c, before, depth);",
+        "",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: a scale is not the least",
+        DELIVERED,
+        "if (half > scale) scale = half;",
+        "scale += half;",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: a power of two below zero is a bit short",
+        DELIVERED,
+        "return rest & (rest + 1) ? bits : bits + 1;",
+        "return bits;",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: sealed hours are kept for ever",
+        DELIVERED,
+        "w->pane[p].index < oldest) {",
+        "0) {",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: milliseconds are told as seconds",
+        DELIVERED,
+        "is_s = is_s && step % 1000000 == 0;",
+        "is_s = is_s && step % 100000 == 0;",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: bits beyond the last entry are no damage",
+        DELIVERED,
+        "if (seen > nulls || (i >= count && is_null)) {",
+        "if (seen > nulls) {",
+        BATCHES,
+    ),
+    Mutant(
+        "delivered: doubles that no event has are carried",
+        DELIVERED,
+        "    r->is_odd |= odd;\n",
+        "",
+        BATCHES,
     ),
 )

@@ -16,9 +16,10 @@ from retrodict.envelope import StampedEvent
 from retrodict.rows import RowMapping
 from retrodict.stamps import to_text
 from retrodict.strict_json import Parsed, parse
-from retrodict.validation import Accepted, Arrival, Catalog, Rejected, validate
+from retrodict.validation import Accepted, Arrival, Catalog, Rejected
 
 from tests.events import NOON_US, place
+from tests.lane import validate
 
 
 def rename(old: Any) -> dict[str, Any]:

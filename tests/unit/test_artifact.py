@@ -261,7 +261,7 @@ def test_an_artifact_that_is_too_large_is_refused_before_it_is_read() -> None:
 
 
 def test_an_artifact_of_the_deployed_definition_may_serve() -> None:
-    ARTIFACT.check_compatible(PIPELINE)
+    assert ARTIFACT.definition_in(PIPELINE) is PIPELINE.trained_on
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_an_artifact_of_other_features_may_not_serve(
     changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(IncompatibleArtifactError, match=sentence):
-        artifact(**changes).check_compatible(PIPELINE)
+        artifact(**changes).definition_in(PIPELINE)
 
 
 def test_a_pipeline_whose_definition_moved_on_refuses_its_old_champion() -> None:
@@ -290,7 +290,7 @@ def test_a_pipeline_whose_definition_moved_on_refuses_its_old_champion() -> None
     moved = Pipeline(PIPELINE.name, features=[Sensor], model=model)
 
     with pytest.raises(IncompatibleArtifactError, match="is deployed"):
-        ARTIFACT.check_compatible(moved)
+        ARTIFACT.definition_in(moved)
 
 
 def test_a_refusal_is_never_retried() -> None:

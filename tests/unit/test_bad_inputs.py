@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 from retrodict.contracts import Event, Key, PlainPayload, field
 from retrodict.reasons import Reason, Tag
-from retrodict.validation import Accepted, Arrival, Catalog, Rejected, validate
+from retrodict.validation import Accepted, Arrival, Catalog, Rejected
 
 from tests.events import NOON_US, place
+from tests.lane import validate
 
 NOON = "2026-01-05T12:00:00Z"
 LATENESS_US = 600_000_000

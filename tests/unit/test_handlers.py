@@ -20,7 +20,12 @@ from retrodict.online import plan, project
 from retrodict.pipeline import load_catalog, load_pipelines
 from retrodict.ports import KeyedBatch, OnlineItem
 from retrodict.validation import Accepted, Arrival, Catalog, validate
-from retrodict_aws.kinesis_batch import DeliveredRecord, again_from, delivered
+from retrodict_aws.kinesis_batch import (
+    DeliveredBatch,
+    DeliveredRecord,
+    again_from,
+    delivered,
+)
 from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.s3_event_log import S3EventLog
 
@@ -105,7 +110,7 @@ def test_good_records_go_on_in_order_and_bad_ones_to_quarantine(
         record(raw(3.0, id="d", key="s-2"), 5, "s-2"),
     ]
 
-    counts = handler.handle(records, stream, quarantine)
+    counts = handler.handle(DeliveredBatch(lambda_event(*records)), stream, quarantine)
 
     assert [(b.key, [e.id for e in b.events]) for b in stream.batches] == [
         ("s-1", ["a", "c"]),
@@ -141,12 +146,13 @@ def test_a_reject_comes_in_by_redrive_once_its_contract_is_mended(
         value: float = field(ge=-40, le=500, unit="Cel")
 
     stream, quarantine = FakeEventStream(), FakeQuarantine()
-    handler.handle([record(raw(200.0, id="hot"), 1)], stream, quarantine)
+    hot = lambda_event(record(raw(200.0, id="hot"), 1))
+    handler.handle(DeliveredBatch(hot), stream, quarantine)
     (document,) = quarantine.read()
     handler.__dict__["load_catalog"] = lambda: Catalog({"sensor.reading": Mended})
 
-    again = record(base64.b64decode(document["bytes_base64"]), 2)
-    counts = handler.handle([again], stream, quarantine)
+    again = lambda_event(record(base64.b64decode(document["bytes_base64"]), 2))
+    counts = handler.handle(DeliveredBatch(again), stream, quarantine)
 
     assert document["codes"] == ["out_of_range"]
     assert counts == {"AcceptedRecords": 1, "RejectedRecords": 0}
@@ -373,6 +379,7 @@ def test_the_sample_event_of_aws_is_read() -> None:
     assert found.arrived_at_us == 1_545_084_650_987_000
     assert found.arrival_date == "2018-12-17"
     assert found.position.startswith("000000000006-0")
+    assert DeliveredBatch(event)[0] == found
 
 
 def test_an_empty_sequence_number_is_never_answered() -> None:

@@ -308,7 +308,7 @@ def test_the_catalogue_knows_every_kind_of_decision() -> None:
     known = load_catalog().contracts
 
     assert {event.contract().type for event in LIFECYCLE_EVENTS} <= known.keys()
-    assert len(LIFECYCLE_EVENTS) == 11
+    assert len(LIFECYCLE_EVENTS) == 13
 
 
 class Raced(FakeLifecycleStore):

@@ -1,13 +1,11 @@
 """The parts of the keys, rebuilt apart, are what one process rebuilds."""
 
 import random
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from pipelines.sensor_anomaly.contract import Reading
-from retrodict import pipeline, replaying
 from retrodict.buckets import BUCKETS, bucket_of
 from retrodict.envelope import StampedEvent
 from retrodict.errors import IncompleteRebuildError, StateConflictError
@@ -27,6 +25,7 @@ from retrodict.replaying import (
 from retrodict.scoring import SCORING
 from retrodict.vocabulary import last, mean
 
+from tests.deployments import deployed
 from tests.events import reading
 from tests.fakes import FakeEventLog, FakeOnlineStore
 
@@ -183,43 +182,25 @@ class Changed:
     mean_5 = mean(Reading.value, last(5))
 
 
-@pytest.fixture
-def next_deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Return what deploys a changed definition in place of the shipped one."""
-
-    def deploy() -> None:
-        changed = Pipeline("sensor_anomaly", features=[Changed])
-        monkeypatch.setattr(pipeline, "load_pipelines", lambda: {changed.name: changed})
-        monkeypatch.setattr(
-            replaying, "load_pipelines", lambda: {changed.name: changed}
-        )
-        pipeline.definitions_of.cache_clear()
-
-    yield deploy
-    monkeypatch.undo()
-    pipeline.definitions_of.cache_clear()
-
-
-def test_a_changed_definition_is_a_new_projection_filled_beside_the_old_one(
-    next_deployment: Callable[[], None],
-) -> None:
+def test_a_changed_definition_is_a_new_projection_filled_beside_the_old_one() -> None:
     log, store = logged(events()), FakeOnlineStore()
     rebuilt(log, store)
     old = dict(store.items)
     (before,) = compare(replay(log.read())[0], store.scan()).projections().values()
 
-    next_deployment()
-    replayed, _ = replay(log.read())
-    waiting = compare(replayed, store.scan())
-    states = {p["state"] for p in waiting.projections().values()}
-    for item in waiting.repairs():
-        store.put(item)
-    filled = compare(replayed, store.scan())
+    with deployed(Pipeline("sensor_anomaly", features=[Changed])):
+        replayed, _ = replay(log.read())
+        waiting = compare(replayed, store.scan())
+        states = {p["state"] for p in waiting.projections().values()}
+        unexplained = waiting.unexplained
+        for item in waiting.repairs():
+            store.put(item)
+        filled = compare(replayed, store.scan()).projections()
 
     assert before["state"] == "verified"
     assert states == {"retired", "filling"}
-    assert waiting.unexplained == ()
-    done = {p["state"]: p for p in filled.projections().values()}
+    assert unexplained == ()
+    done = {p["state"]: p for p in filled.values()}
     assert done.keys() == {"retired", "verified"}
     assert done["verified"]["log_digest"] == done["verified"]["store_digest"]
     assert done["retired"]["items"] == done["verified"]["items"] == len(KEYS)

@@ -19,27 +19,33 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from pipelines.sensor_anomaly.contract import Reading
+from pipelines.sensor_anomaly.features import Sensor
 from retrodict.artifact import Artifact, write_package
 from retrodict.errors import (
     DecisionRefusedError,
     EndpointBusyError,
+    ProjectionNotVerifiedError,
     StoreUnavailableError,
     StreamUnavailableError,
     WrongDigestError,
 )
+from retrodict.features import features
 from retrodict.forest import LEAF, IsolationForest, Tree
 from retrodict.lifecycle import (
     CandidateJudged,
     Decided,
+    ProjectionVerified,
     Recorded,
     RetrainingStarted,
     decided,
     replay,
     run_id_of,
 )
-from retrodict.pipeline import load_pipelines
+from retrodict.pipeline import Pipeline, load_pipelines
 from retrodict.ports import KeyedBatch
 from retrodict.rollout import Serving, outcome, probe_of, run_name
+from retrodict.vocabulary import last, mean
 from retrodict_aws.dynamodb_lifecycle_store import to_item
 from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.s3_artifacts import S3Artifacts
@@ -390,6 +396,49 @@ def test_an_artifact_of_another_feature_definition_is_refused_and_told(
         start(handler, world, artifact=other)
 
     assert world.last.kind == "rollout_failed"
+
+
+@features(Reading, lateness="10m", max_rate="1/s")
+class Changed:
+    """The features of the next deployment."""
+
+    mean_3 = mean(Reading.value, last(3))
+
+
+@of("start_rollout")
+def test_a_model_on_a_projection_that_is_not_verified_is_refused_and_told(
+    handler: ModuleType, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: Any = Changed
+    assert PIPELINE.model is not None
+    during = Pipeline(
+        PIPELINE.name, features=[Changed], retiring=[Sensor],
+        model=replace(PIPELINE.model, features=[names.mean_3]),
+    )  # fmt: skip
+    monkeypatch.setitem(
+        handler.__dict__, "load_pipelines", lambda: {during.name: during}
+    )
+    changed = artifact(
+        feature_set="Changed",
+        definition=during.trained_on.digest,
+        features=("mean_3",),
+        model=IsolationForest(1, 2.0, (STUMP,)).to_json(),
+    )
+    world.judged(changed)
+
+    with pytest.raises(ProjectionNotVerifiedError, match="rebuild online --verify"):
+        start(handler, world, artifact=changed)
+    refused = world.last
+    verified = decided(
+        ProjectionVerified, NOON_US, pipeline=during.name, feature_set="Changed",
+        definition=during.trained_on.digest, items=1, digest="0" * 64, position="1",
+    )  # fmt: skip
+    world.record(verified)
+    start(handler, world, artifact=changed, run_id="by-hand-1")
+
+    assert refused.kind == "rollout_failed"
+    assert "has not verified the projection of 'Changed'" in refused.data["reason"]
+    assert world.last.kind == "rollout_started"
 
 
 @of("start_rollout")

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,22 +14,30 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from pipelines.sensor_anomaly.contract import Reading
+from pipelines.sensor_anomaly.features import Sensor
 from retrodict.artifact import Artifact, write_package
 from retrodict.errors import ArtifactRefusedError, StreamUnavailableError
+from retrodict.features import features
+from retrodict.forest import LEAF, IsolationForest, Tree
 from retrodict.lifecycle import ChampionPromoted, decided
-from retrodict.ports import KeyedBatch
+from retrodict.pipeline import Pipeline
+from retrodict.ports import KeyedBatch, OnlineItem
+from retrodict.vocabulary import last, mean
 from retrodict_aws.kinesis_batch import DeliveredRecord
 from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.s3_artifacts import S3Artifacts
 
 from tests.artifacts import NAMES, PIPELINE, RUN, artifact
-from tests.events import NOON_US, reading
+from tests.deployments import deployed
+from tests.events import NOON_US, place, reading
 from tests.fakes import FakeIngestStream, FakeLifecycleStore, FakeOnlineStore
 
 ROOT = Path(__file__).parents[2]
 SHARD = "shardId-000000000000"
 REGION = "eu-west-1"
 DAY_S = 86_400.0
+STUMP = Tree((0, LEAF, LEAF), (25.0, 0.8, 0.2), (1, 0, 0), (2, 0, 0))
 pytestmark = pytest.mark.filterwarnings("ignore:This metric doesn't meet:UserWarning")
 
 
@@ -190,6 +199,53 @@ def test_a_champion_of_another_definition_scores_nothing(
     assert world.predictions() == []
     assert world.store.puts == 1
     assert metrics(capsys)["IncompatibleChampions"] == [1.0]
+
+
+@features(Reading, lateness="10m", max_rate="1/s")
+class Changed:
+    """The features of the next deployment."""
+
+    mean_3 = mean(Reading.value, last(3))
+
+
+def test_while_a_definition_retires_each_event_is_scored_once_by_whoever_serves(
+    handler: ModuleType,
+) -> None:
+    names: Any = Changed
+    assert PIPELINE.model is not None
+    during = Pipeline(
+        PIPELINE.name, features=[Changed], retiring=[Sensor],
+        model=replace(PIPELINE.model, features=[names.mean_3]),
+    )  # fmt: skip
+    old = artifact()
+    new = artifact(
+        feature_set="Changed",
+        definition=during.trained_on.digest,
+        features=("mean_3",),
+        model=IsolationForest(1, 1.0, (STUMP,)).to_json(),
+    )
+    world = World(old)
+    order: list[str] = []
+
+    class Store(FakeOnlineStore):
+        def put(self, item: OnlineItem) -> None:
+            order.append(item.definition)
+            super().put(item)
+
+    world.store = Store()
+    with deployed(during):
+        handler.handle(records()[:4], *world.ports, world.load)
+        world.promote(new)
+        handler.handle(records()[2:], *world.ports, world.load)
+
+    assert [(p["artifact_digest"], p["position"]) for p in world.predictions()] == [
+        (old.digest, place(3)), (old.digest, place(4)), (new.digest, place(5)),
+    ]  # fmt: skip
+    assert json.loads(world.predictions()[-1]["features"]) == {"mean_3": 70 / 3}
+    # Last comes the state of whoever serves: it says what has been predicted.
+    assert order == [
+        new.definition, old.definition, old.definition, new.definition,
+    ]  # fmt: skip
 
 
 def metrics(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

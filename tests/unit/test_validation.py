@@ -16,10 +16,10 @@ from retrodict.validation import (
     Arrival,
     Catalog,
     Rejected,
-    validate,
 )
 
 from tests.events import NOON_US, SECOND_US, place, reading
+from tests.lane import validate
 
 CATALOG = Catalog({"sensor.reading": Reading}, {"sensor.reading": 60 * SECOND_US})
 DOCUMENT: dict[str, Any] = {

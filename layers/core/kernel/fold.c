@@ -9,46 +9,11 @@
  * Nulls are NaN, going in and coming out: the doubles of an event are finite.
  */
 
-#include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
-typedef unsigned __int128 u128;
-typedef __int128 i128;
+#include "leaves.h"
 
-enum { APPLIED, DUPLICATE, CONFLICTING, LATE, BEHIND, PENDING };
-enum { EVENTS, DURATION, PANES, SLOTS };
-enum {
-    COUNT, SUM, MEAN, STD, MIN, MAX, FIRST, LAST,
-    SHARE_LT, SHARE_LE, SHARE_GT, SHARE_GE,
-    RATE, DIFFERENCE, RATIO, NEWEST, ELAPSED, HOUR_OF_DAY, DAY_OF_WEEK
-};
-
-#define HOUR_US INT64_C(3600000000)
-#define DAY_US (24 * HOUR_US)
-#define MOST_LIMBS 72
-
-/* One leaf of the definition; `retrodict.kernel` mirrors these structures. */
-typedef struct {
-    int32_t statistic;
-    int32_t view;   /* place of its view; -1 for none */
-    int32_t column; /* place of its column; -1 for none */
-    int32_t lag;    /* DIFFERENCE and RATIO: how many events the window has */
-    double number;  /* SHARE: the bound; RATE: the width in seconds */
-} Leaf;
-
-/* One window over one column. */
-typedef struct {
-    int32_t window;
-    int32_t column;
-    int64_t size;     /* EVENTS: count; DURATION: width, us; PANES, SLOTS: count */
-    int64_t every_us; /* PANES: length; SLOTS: period, us */
-    int64_t at_least; /* PANES, SLOTS */
-    int32_t sums;     /* 1 sum, 2 squares as well */
-    int32_t bounds;   /* least and greatest are read */
-} View;
-
+/* `retrodict.kernel` mirrors it. */
 typedef struct {
     int64_t keys, columns, leaves, views;
     const int64_t *key_start;  /* (keys + 1,), events of a key in order of position */
@@ -78,19 +43,6 @@ typedef struct {
     uint8_t *is_beyond;        /* (keys,), 1 where only the plain fold can judge */
 } Fold;
 
-/* Exact sums of some values of one column. */
-typedef struct {
-    int64_t n;
-    int64_t holds;
-    uint64_t *sum, *squares;
-} Sums;
-
-/* How the sums of one column of one key are laid out. */
-typedef struct {
-    int32_t least; /* exponent of the unit */
-    int32_t limbs, limbs2;
-} Scale;
-
 /* Slide of one view over the events of one key. */
 typedef struct {
     int64_t start;
@@ -115,261 +67,7 @@ typedef struct {
     int64_t asked_end;  /* events at or before the time of the row asked last */
 } Key;
 
-static int64_t floor_div(int64_t a, int64_t b) {
-    int64_t q = a / b;
-    return q - ((a % b != 0) && ((a < 0) != (b < 0)));
-}
-
-/* --- exact sums ------------------------------------------------------------------- */
-
-static inline int parts(double v, uint64_t *mantissa, int *exponent) {
-    uint64_t bits;
-    memcpy(&bits, &v, 8);
-    int e = (int)(bits >> 52 & 0x7ff);
-    uint64_t m = bits & ((UINT64_C(1) << 52) - 1);
-    if (e) m |= UINT64_C(1) << 52; else e = 1;
-    if (!m) { *mantissa = 0; *exponent = 0; return 0; }
-    int zeros = __builtin_ctzll(m);
-    *mantissa = m >> zeros;
-    *exponent = e - 1075 + zeros;
-    return (int)(bits >> 63);
-}
-
-static inline void add_at(uint64_t *limbs, int n, int word, u128 low, uint64_t top) {
-    u128 c = (u128)limbs[word] + (uint64_t)low;
-    limbs[word++] = (uint64_t)c;
-    c = (c >> 64) + (uint64_t)(low >> 64);
-    if (word < n) { c += limbs[word]; limbs[word++] = (uint64_t)c; c >>= 64; }
-    c += top;
-    while (c && word < n) { c += limbs[word]; limbs[word++] = (uint64_t)c; c >>= 64; }
-}
-
-static inline void take_at(uint64_t *limbs, int n, int word, u128 low, uint64_t top) {
-    uint64_t part[3] = {(uint64_t)low, (uint64_t)(low >> 64), top};
-    uint64_t borrow = 0;
-    for (int k = 0; word < n && (k < 3 || borrow); k++, word++) {
-        uint64_t p = k < 3 ? part[k] : 0, before = limbs[word];
-        uint64_t d = before - p, next = before < p;
-        next |= d < borrow;
-        limbs[word] = d - borrow;
-        borrow = next;
-    }
-}
-
-/* Most values need 128 bits for their sum and 256 for that of their squares. */
-static inline void add_wide(uint64_t *limbs, u128 square, int at, int is_added) {
-    u128 low, high, part = at < 128 ? square << at : 0;
-    u128 rest = at >= 128 ? square << (at - 128) : at ? square >> (128 - at) : 0;
-    memcpy(&low, limbs, 16);
-    memcpy(&high, limbs + 2, 16);
-    if (is_added) {
-        low += part;
-        high += rest + (low < part);
-    } else {
-        high -= rest + (low < part);
-        low -= part;
-    }
-    memcpy(limbs, &low, 16);
-    memcpy(limbs + 2, &high, 16);
-}
-
-static void change_squares(Sums *s, const Scale *c, uint64_t m, int at, int is_added) {
-    u128 square = (u128)m * m;
-    int at2 = 2 * at, bit = at2 & 63;
-    uint64_t top = bit ? (uint64_t)(square >> 64) >> (64 - bit) : 0;
-    if (is_added) add_at(s->squares, c->limbs2, at2 >> 6, square << bit, top);
-    else take_at(s->squares, c->limbs2, at2 >> 6, square << bit, top);
-}
-
-static inline void change(Sums *s, const Scale *c, double v, int depth, int is_added) {
-    s->n += is_added ? 1 : -1;
-    if (!depth) return;
-    uint64_t m;
-    int e, negative = parts(v, &m, &e);
-    if (!m) return;
-    int at = e - c->least;
-    if (c->limbs == 2) {
-        u128 sum, part = (u128)m << at;
-        memcpy(&sum, s->sum, 16);
-        sum += negative != is_added ? part : -part;
-        memcpy(s->sum, &sum, 16);
-        if (depth == 2) {
-            if (c->limbs2 == 4) add_wide(s->squares, (u128)m * m, 2 * at, is_added);
-            else change_squares(s, c, m, at, is_added);
-        }
-        return;
-    }
-    u128 low = (u128)m << (at & 63);
-    if (negative != is_added) add_at(s->sum, c->limbs, at >> 6, low, 0);
-    else take_at(s->sum, c->limbs, at >> 6, low, 0);
-    if (depth == 2) change_squares(s, c, m, at, is_added);
-}
-
-static void clear(Sums *s, const Scale *c) {
-    s->n = s->holds = 0;
-    memset(s->sum, 0, 8 * (size_t)c->limbs);
-    memset(s->squares, 0, 8 * (size_t)c->limbs2);
-}
-
-static double power(int k) {
-    uint64_t bits = (uint64_t)(k + 1023) << 52;
-    double v;
-    memcpy(&v, &bits, 8);
-    return v;
-}
-
-/* Return limbs * 2**exponent, rounded once to the nearest double, ties to even. */
-static double rounded(const uint64_t *limbs, int n, int exponent) {
-    while (n && !limbs[n - 1]) n--;
-    if (!n) return 0.0;
-    int length = 64 * n - __builtin_clzll(limbs[n - 1]);
-    int top = length - 1 + exponent;
-    if (top > 1023) return INFINITY;
-    int precision = top < -1022 ? top + 1075 : 53;
-    if (precision < 0) return 0.0;
-    int drop = length - precision;
-    uint64_t kept;
-    if (drop <= 0) {
-        kept = limbs[0];
-        drop = 0;
-    } else {
-        int word = drop >> 6, bit = drop & 63;
-        kept = word < n ? limbs[word] >> bit : 0;
-        if (bit && word + 1 < n) kept |= limbs[word + 1] << (64 - bit);
-        int half = drop - 1;
-        int is_half = (int)(limbs[half >> 6] >> (half & 63) & 1);
-        if (is_half) {
-            int rest = (limbs[half >> 6] & ((UINT64_C(1) << (half & 63)) - 1)) != 0;
-            for (int k = 0; !rest && k < half >> 6; k++) rest = limbs[k] != 0;
-            kept += (uint64_t)(rest | (int)(kept & 1));
-        }
-    }
-    int k = drop + exponent;
-    double v = (double)kept;
-    if (k > 900) return v * power(k - 100) * power(100);
-    if (k < -1000) return v * power(k + 600) * power(-600);
-    return v * power(k);
-}
-
-/* Whether sums of two limbs times the unit are doubles that are neither subnormal nor
- * infinite, so that rounding a limb and a bit is rounding the whole. */
-static inline int is_tame(int exponent) { return exponent > -900 && exponent < 600; }
-
-/* Return (high * 2**64 + low) * 2**exponent, rounded once; the exponent is tame. */
-static inline double of_two(uint64_t high, uint64_t low, int exponent) {
-    if (high) {
-        int drop = 64 - __builtin_clzll(high);
-        uint64_t rest = drop < 64 ? low << (64 - drop) : low;
-        low = (drop < 64 ? high << (64 - drop) | low >> drop : high) | (rest != 0);
-        exponent += drop;
-    }
-    return (double)low * power(exponent);
-}
-
-static double signed_sum(const Sums *s, const Scale *c) {
-    int n = c->limbs;
-    if (n == 2 && is_tame(c->least)) {
-        u128 sum;
-        memcpy(&sum, s->sum, 16);
-        int negative = (int)(sum >> 127);
-        if (negative) sum = -sum;
-        double v = of_two((uint64_t)(sum >> 64), (uint64_t)sum, c->least);
-        return negative ? -v : v;
-    }
-    if (s->sum[n - 1] >> 63) {
-        uint64_t other[MOST_LIMBS], carry = 1;
-        for (int k = 0; k < n; k++) {
-            other[k] = ~s->sum[k] + carry;
-            carry = carry && !other[k];
-        }
-        return -rounded(other, n, c->least);
-    }
-    return rounded(s->sum, n, c->least);
-}
-
-/* The same where the sum has 128 bits and that of the squares 256. */
-static double narrow_spread(const Sums *s, const Scale *c) {
-    u128 sum, low, high, square_low, square_high;
-    memcpy(&sum, s->sum, 16);
-    if (sum >> 127) sum = -sum;
-    const uint64_t *q = s->squares, n = (uint64_t)s->n;
-    u128 a = (u128)q[0] * n, b = (u128)q[1] * n + (uint64_t)(a >> 64);
-    u128 d = (u128)q[2] * n + (uint64_t)(b >> 64);
-    u128 e = (u128)q[3] * n + (uint64_t)(d >> 64);
-    low = (u128)(uint64_t)b << 64 | (uint64_t)a;
-    high = (u128)(uint64_t)e << 64 | (uint64_t)d;
-    uint64_t x = (uint64_t)sum, y = (uint64_t)(sum >> 64);
-    u128 cross = (u128)x * y;
-    square_low = (u128)x * x;
-    square_high = (u128)y * y + (cross >> 63);
-    u128 shifted = cross << 65;
-    square_low += shifted;
-    square_high += square_low < shifted;
-    high -= square_high + (low < square_low);
-    low -= square_low;
-    if (!high && is_tame(2 * c->least))
-        return of_two((uint64_t)(low >> 64), (uint64_t)low, 2 * c->least);
-    uint64_t least = (uint64_t)low, rest = (uint64_t)(low >> 64);
-    if (!(high >> 64) && is_tame(2 * c->least)) /* what is cut off is told by a bit */
-        return of_two((uint64_t)high, rest | (least != 0), 2 * c->least + 64);
-    uint64_t total[4] = {(uint64_t)low, (uint64_t)(low >> 64), (uint64_t)high,
-                         (uint64_t)(high >> 64)};
-    return rounded(total, 4, 2 * c->least);
-}
-
-static double spread(const Sums *s, const Scale *c) {
-    /* n * sum of squares - square of the sum, exactly; never negative. */
-    uint64_t own[MOST_LIMBS], total[2 * MOST_LIMBS + 2], carry = 1;
-    const uint64_t *sum = s->sum;
-    int n = c->limbs, m = c->limbs2 + 1;
-    if (sum[n - 1] >> 63) {
-        for (int k = 0; k < n; k++) {
-            own[k] = ~sum[k] + carry;
-            carry = carry && !own[k];
-        }
-        sum = own;
-    }
-    while (n && !sum[n - 1]) n--;
-    u128 c1 = 0;
-    for (int k = 0; k < m - 1; k++) {
-        c1 += (u128)s->squares[k] * (uint64_t)s->n;
-        total[k] = (uint64_t)c1;
-        c1 >>= 64;
-    }
-    total[m - 1] = (uint64_t)c1;
-    for (int i = 0; i < n; i++) {
-        u128 c2 = 0;
-        uint64_t borrow = 0;
-        for (int k = 0; i + k < m && (k < n || c2 || borrow); k++) {
-            c2 += k < n ? (u128)sum[i] * sum[k] : 0;
-            uint64_t part = (uint64_t)c2, before = total[i + k];
-            c2 >>= 64;
-            uint64_t d = before - part, next = before < part;
-            next |= d < borrow;
-            total[i + k] = d - borrow;
-            borrow = next;
-        }
-    }
-    return rounded(total, m, 2 * c->least);
-}
-
 /* --- windows ---------------------------------------------------------------------- */
-
-static int64_t after(const int64_t *time, int64_t n, int64_t t) {
-    /* First place whose time is past `t`. */
-    int64_t low = 0, high = n;
-    while (low < high) {
-        int64_t middle = (low + high) / 2;
-        if (time[middle] <= t) low = middle + 1; else high = middle;
-    }
-    return low;
-}
-
-/* The latest time that lies before the window of a row at `t`. */
-static int64_t before_us(const View *w, int64_t t) {
-    if (w->window == DURATION) return t - w->size;
-    return (floor_div(t, w->every_us) - w->size + 1) * w->every_us - 1;
-}
 
 static void slots(Key *k, const View *w, const Scale *c, int64_t t, int64_t end,
                   Sums *s) {
@@ -384,62 +82,12 @@ static void slots(Key *k, const View *w, const Scale *c, int64_t t, int64_t end,
     }
 }
 
-static int compares(int statistic, double v, double bound) {
-    switch (statistic) {
-    case SHARE_LT: return v < bound;
-    case SHARE_LE: return v <= bound;
-    case SHARE_GT: return v > bound;
-    default: return v >= bound;
-    }
-}
-
-static double clean(double v) { return isfinite(v) ? v + 0.0 : NAN; }
-
-static double of_sums(const Leaf *leaf, const Sums *s, const Scale *c) {
-    switch (leaf->statistic) {
-    case COUNT: return (double)s->n;
-    case RATE: return clean((double)s->n / leaf->number);
-    case SUM: return s->n ? clean(signed_sum(s, c)) : NAN;
-    case MEAN: {
-        if (!s->n) return NAN;
-        double sum = signed_sum(s, c);
-        return isfinite(sum) ? clean(sum / (double)s->n) : NAN;
-    }
-    default: {
-        if (s->n < 2) return NAN;
-        /* limbs2 counts 42 bits for the number of values, so n * squares fits. */
-        double all = c->limbs == 2 && c->limbs2 == 4 ? narrow_spread(s, c)
-                                                      : spread(s, c), n = (double)s->n;
-        return isfinite(all) ? clean(__builtin_sqrt(all / (n * (n - 1)))) : NAN;
-    }
-    }
-}
-
 /* Read one leaf at (t, end) by looking at its window event by event. */
 static double direct(Key *k, const Leaf *leaf, int64_t t, int64_t end) {
     const Fold *f = k->f;
     if (leaf->statistic >= DIFFERENCE) {
-        if (!end) return NAN;
-        int64_t newest = k->time[end - 1];
-        switch (leaf->statistic) {
-        case NEWEST: return clean(k->value[leaf->column][end - 1]);
-        case ELAPSED:
-            return end < 2 ? NAN : (double)(newest - k->time[end - 2]) / 1e6;
-        case HOUR_OF_DAY:
-            return (double)(floor_div(newest, HOUR_US)
-                            - 24 * floor_div(newest, DAY_US));
-        case DAY_OF_WEEK: {
-            int64_t day = floor_div(newest, DAY_US) + 3;
-            return (double)(day - 7 * floor_div(day, 7));
-        }
-        default: {
-            if (end < leaf->lag) return NAN;
-            double now = k->value[leaf->column][end - 1];
-            double then = k->value[leaf->column][end - leaf->lag];
-            if (leaf->statistic == DIFFERENCE) return clean(now - then);
-            return then == 0 ? NAN : clean(now / then);
-        }
-        }
+        const double *value = leaf->column < 0 ? 0 : k->value[leaf->column];
+        return of_newest(leaf, k->time, value, end);
     }
     const View *w = &f->view[leaf->view];
     const Scale *c = &k->scale[w->column];
@@ -594,13 +242,7 @@ static void lay_out(const Fold *f, int64_t from, int64_t to, int column, Scale *
         if (e < least) least = e;
         if (top > most) most = top;
     }
-    if (most < least) least = most = 0;
-    int bits = most - least + 42; /* of 2**40 values, and a sign */
-    c->least = least;
-    c->limbs = bits / 64 + 1;
-    c->limbs2 = (2 * (most - least) + 42) / 64 + 2;
-    if (c->limbs < 2) c->limbs = 2;
-    if (c->limbs2 < 4) c->limbs2 = 4;
+    *c = scale_of(least, most);
 }
 
 static int same(const Fold *f, int64_t a, int64_t b) {
@@ -664,8 +306,6 @@ typedef struct {
     int64_t mask;
     uint8_t *dropped;
 } Known;
-
-enum { TOO_FAST = -1 };
 
 static inline int64_t slot_of(uint64_t identity, int64_t mask) {
     return (int64_t)(identity * UINT64_C(0x9E3779B97F4A7C15) >> 20) & mask;

@@ -1,10 +1,15 @@
-"""boto3 clients as every adapter wants them: short time-outs, SDK retries, reused."""
+"""AWS clients as every adapter wants them: short time-outs, SDK retries, reused.
 
+They are those of boto3, made by botocore: importing boto3 itself brings the transfer
+manager of S3 and 2 MiB more, which nothing here uses.
+"""
+
+from functools import cache
 from typing import Any, Final
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import Session, get_session
 
 CONFIG: Final = Config(
     connect_timeout=3,
@@ -33,7 +38,12 @@ def client(service: str, config: Config = CONFIG) -> Any:
     AWS_ENDPOINT_URL : str
         Set by the local twin; read by botocore itself.
     """
-    return boto3.client(service, config=config)
+    return _session().create_client(service, config=config)
+
+
+@cache
+def _session() -> Session:
+    return get_session()
 
 
 def error_code(error: Exception) -> str:

@@ -1,12 +1,14 @@
 """A Lambda event of Kinesis records, read once, and the answer it expects."""
 
+from array import array
 from binascii import a2b_base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 import msgspec
 from retrodict.stamps import position
+from retrodict.validation import Arrival
 
 
 class ItemFailure(TypedDict):
@@ -61,6 +63,50 @@ def delivered(event: Mapping[str, Any]) -> list[DeliveredRecord]:
     ]
 
 
+class DeliveredBatch:
+    """The records of a Lambda event in columns, each of shape (n,).
+
+    See `retrodict.fast_lane.Columns`.
+    """
+
+    def __init__(self, event: Mapping[str, Any]) -> None:
+        records = event["Records"]
+        held = [record["kinesis"] for record in records]
+        self.event_ids: list[str] = [record["eventID"] for record in records]
+        self.sequence_numbers: list[str] = [one["sequenceNumber"] for one in held]
+        self.partition_keys: list[str] = [one["partitionKey"] for one in held]
+        self.texts: list[str] = [one["data"] for one in held]
+        self.arrived_s = array(
+            "d", [one["approximateArrivalTimestamp"] for one in held]
+        )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, place: int) -> DeliveredRecord:
+        """Return one record."""
+        return DeliveredRecord(
+            self.event_ids[place].partition(":")[0],
+            self.sequence_numbers[place],
+            self.partition_keys[place],
+            round(self.arrived_s[place] * 1000) * 1000,
+            self.raw(place),
+        )
+
+    def arrival(self, place: int) -> Arrival:
+        """Return how a record came."""
+        shard_id = self.event_ids[place].partition(":")[0]
+        return Arrival(
+            position(shard_id, self.sequence_numbers[place]),
+            self.partition_keys[place],
+            round(self.arrived_s[place] * 1000) * 1000,
+        )
+
+    def raw(self, place: int) -> bytes:
+        """Return the bytes of a record."""
+        return a2b_base64(self.texts[place])
+
+
 def done() -> BatchResponse:
     """Return the answer that moves the checkpoint behind the batch."""
     return {"batchItemFailures": []}
@@ -79,7 +125,7 @@ def again_from(sequence_number: str) -> BatchResponse:
     return {"batchItemFailures": [{"itemIdentifier": sequence_number}]}
 
 
-def segment_name(records: list[DeliveredRecord]) -> str:
+def segment_name(records: Sequence[DeliveredRecord] | DeliveredBatch) -> str:
     """Return the name that belongs to exactly this run of records."""
     first, last = records[0], records[-1]
     return (

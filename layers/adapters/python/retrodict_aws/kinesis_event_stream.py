@@ -7,7 +7,8 @@ types of its events, so that a consumer's filter can leave it out unread.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import lru_cache
 from itertools import zip_longest
 from time import sleep as real_sleep
 from typing import Any, Final
@@ -17,6 +18,7 @@ from retrodict.errors import EventFormatError, StreamUnavailableError
 from retrodict.ports import KeyedBatch
 from retrodict.reasons import Reason, Violation
 from retrodict.validation import Arrival, Rejected
+from retrodict.wire import WireEvents
 
 from retrodict_aws.clients import AWS_ERRORS, error_code
 from retrodict_aws.kinesis_batch import DeliveredRecord
@@ -28,28 +30,39 @@ ATTEMPTS: Final = 6
 
 Entry = dict[str, Any]
 
+_quoted: Final = json.encoder.encode_basestring_ascii
+
 
 def encode(batch: KeyedBatch) -> Iterator[bytes]:
     """Cut `batch` into records, each below `RECORD_BYTES`, order kept."""
-    held: list[str] = []
+    events = batch.events
+    if isinstance(events, WireEvents) and 0 < len(events.text) < RECORD_BYTES:
+        yield _record(batch.key, events.types, events.text)
+        return
+    held: list[bytes] = []
     types: set[str] = set()
     size = 0
-    for event in batch.events:
-        text = json.dumps(event.to_wire(), separators=(",", ":"), ensure_ascii=False)
-        grown = size + len(text.encode()) + 1
+    for event in events:
+        text = event.to_json()
+        grown = size + len(text) + 1
         if held and grown > RECORD_BYTES:
-            yield _record(batch.key, types, held)
-            held, types, grown = [], set(), len(text.encode())
+            yield _record(batch.key, tuple(sorted(types)), b",".join(held))
+            held, types, grown = [], set(), len(text)
         held.append(text)
         types.add(event.type)
         size = grown
     if held:
-        yield _record(batch.key, types, held)
+        yield _record(batch.key, tuple(sorted(types)), b",".join(held))
 
 
-def _record(key: str, types: Collection[str], events: Sequence[str]) -> bytes:
-    head = json.dumps({"key": key, "types": sorted(types)}, separators=(",", ":"))
-    return f'{head[:-1]},"events":[{",".join(events)}]}}'.encode()
+def _record(key: str, types: tuple[str, ...], events: bytes) -> bytes:
+    head = f'{{"key":{_quoted(key)},"types":{_names(types)},"events":['
+    return b"%b%b]}" % (head.encode(), events)
+
+
+@lru_cache(maxsize=256)
+def _names(types: tuple[str, ...]) -> str:
+    return json.dumps(types, separators=(",", ":"))
 
 
 def filter_of(types: Collection[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from retrodict.errors import (
     IncompatibleArtifactError,
     WrongDigestError,
 )
+from retrodict.features import FeatureSet
 from retrodict.forest import IsolationForest
 from retrodict.pipeline import Pipeline
 
@@ -173,30 +174,33 @@ class Artifact:
             )
         return found
 
-    def check_compatible(self, pipeline: Pipeline) -> None:
-        """Refuse to serve features that the model was not trained on.
+    def definition_in(self, pipeline: Pipeline) -> FeatureSet:
+        """Return the feature set that the model was trained on, current or retiring.
 
         Raises
         ------
         IncompatibleArtifactError
-            Pipeline, feature definition or features are others.
+            The pipeline is another, or has no such definition or features.
         """
         if self.pipeline != pipeline.name:
             raise IncompatibleArtifactError(
                 f"the artifact belongs to pipeline {self.pipeline!r}, not "
                 f"{pipeline.name!r}"
             )
-        definition = pipeline.trained_on
-        if self.definition != definition.digest:
+        known = {definition.digest: definition for definition in pipeline.served}
+        definition = known.get(self.definition)
+        if definition is None:
             raise IncompatibleArtifactError(
                 f"the artifact was trained on feature definition {self.definition[:12]}"
-                f", but {definition.digest[:12]} is deployed: train a candidate on it"
+                f", but {', '.join(d[:12] for d in known)} is deployed: train a "
+                "candidate on it, or keep the definition before in `retiring`"
             )
         unknown = set(self.features) - set(definition.features)
         if unknown:
             raise IncompatibleArtifactError(
                 f"feature set {definition.name!r} has no {min(unknown)!r}"
             )
+        return definition
 
 
 def _is_text(value: Any) -> bool:

@@ -21,26 +21,15 @@ from retrodict import codec, kernel
 from retrodict.envelope import StampedEvent
 from retrodict.expressions import COMPARISONS, Number, Program, finite
 from retrodict.features import FeatureSet
-from retrodict.leaves import Calendar, Statistic
-from retrodict.state import Fold, KeyState, Outcome
+from retrodict.leaves import is_integral
+from retrodict.state import OUTCOMES, Fold, KeyState, Outcome
 from retrodict.upcasting import newest
 from retrodict.windows import Entry, check_of, identity_of
 
 Doubles = NDArray[np.float64]
 
-OUTCOMES: Final = (
-    Outcome.APPLIED,
-    Outcome.DUPLICATE,
-    Outcome.CONFLICTING,
-    Outcome.LATE,
-    Outcome.BEHIND,
-    Outcome.TOO_FAST,
-)
-"""What the numbers in `BulkFold.outcome` stand for."""
-
 _PLACES: Final = {outcome: place for place, outcome in enumerate(OUTCOMES)}
 _EXACT: Final = 2.0**53
-_WHOLE_LEAVES: Final = frozenset({"count", "distinct"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -383,12 +372,6 @@ def run_program(program: Program, leaves: Doubles) -> dict[str, Doubles]:
         name: np.broadcast_to(np.asarray(known[place], np.float64), (count,))
         for name, place in program.names.items()
     }
-
-
-def is_integral(leaf: object) -> bool:
-    """Return whether the plain fold has whole numbers of unbounded size for a leaf."""
-    is_count = isinstance(leaf, Statistic) and leaf.name in _WHOLE_LEAVES
-    return is_count or isinstance(leaf, Calendar)
 
 
 def _apply(operator: str, left: Any, right: Any, count: int) -> Doubles:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from retrodict import codec
 from retrodict.arrow_events import KnownEvents
-from retrodict.bulk import OUTCOMES, EventColumns, Run, is_integral
+from retrodict.bulk import EventColumns, Run
 from retrodict.expressions import finite
 from retrodict.features import FeatureSet
+from retrodict.leaves import is_integral
 from retrodict.online import features_json, item_of
 from retrodict.panes import Grid, Keeping, Pane, Summary
 from retrodict.ports import OnlineItem
-from retrodict.state import KeyState, Outcome
+from retrodict.state import OUTCOMES, KeyState, Outcome
 
 _SEVEN_BITS = 0x7F
 _CONTINUE = 0x80

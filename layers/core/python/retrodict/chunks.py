@@ -17,13 +17,15 @@ from retrodict.windows import Entry
 SMALL_BYTES: Final = 6 * 1024
 """States up to this size stay whole."""
 
-_PARTS: Final = 8
-"""About how many chunks the events of a state make."""
+_MOST_PARTS: Final = 8
+"""About how many chunks the events of a state make at most."""
 
 _PANES: Final = 32
 """How many panes of a grid one chunk holds."""
 
 _DEFINITION: Final = slice(3, 35)
+_STAMP_BYTES: Final = 11
+"""What an event usually takes beside its values."""
 
 
 class Parts(NamedTuple):
@@ -56,7 +58,7 @@ def split(state: bytes, small_bytes: int = SMALL_BYTES) -> Parts:
     >>> state = codec.encode("ab" * 32, "p", 1, entries)
     >>> parts = split(state)
     >>> len(state), len(parts.head), len(parts.chunks), join(parts) == state
-    (11443, 1243, 4, True)
+    (11443, 1243, 2, True)
     """
     if len(state) <= small_bytes:
         return Parts(state, {})
@@ -65,7 +67,7 @@ def split(state: bytes, small_bytes: int = SMALL_BYTES) -> Parts:
     if not entries:
         return Parts(state, {})
     width = len(entries[0].values)
-    chunk_us = _chunk_us(entries)
+    chunk_us = _chunk_us(entries, max(1, small_bytes // 2))
     events: dict[str, list[Entry]] = {}
     for entry in entries:
         events.setdefault(f"e{entry.time_us // chunk_us}", []).append(entry)
@@ -138,9 +140,14 @@ def ends_with(stored: bytes, chunk: bytes) -> bool:
     return bool(after) and before[-len(after) :] == after
 
 
-def _chunk_us(entries: list[Entry]) -> int:
-    """Return the length of a chunk: a power of two, which changes only now and then."""
-    length_us = (entries[-1].time_us - entries[0].time_us) // _PARTS
+def _chunk_us(entries: list[Entry], chunk_bytes: int) -> int:
+    """Return the length of a chunk: a power of two, which changes only now and then.
+
+    A chunk has a size, not a share of the state: a state that grows keeps its chunks.
+    """
+    size_bytes = len(entries) * (_STAMP_BYTES + 8 * len(entries[0].values))
+    parts = max(1, min(_MOST_PARTS, size_bytes // chunk_bytes))
+    length_us = (entries[-1].time_us - entries[0].time_us) // parts
     return 1 << length_us.bit_length()
 
 

@@ -195,6 +195,11 @@ def _encode_entries(entries: Sequence[Entry], width: int) -> bytes:
     return bytes(out)
 
 
+def flags_of(*, squares: bool, bounds: bool) -> int:
+    """Return what is said of a grid's panes."""
+    return _SQUARES * squares + _HAS_BOUNDS * bounds
+
+
 def _encode_panes(panes: Sequence[Pane], out: bytearray) -> None:
     grids = [(g, list(found)) for g, found in groupby(panes, key=lambda p: p.grid)]
     _varint(len(grids), out)
@@ -203,7 +208,7 @@ def _encode_panes(panes: Sequence[Pane], out: bytearray) -> None:
         has_squares, has_bounds = first.moments.squares is not None, bool(first.bounds)
         _varint(grid.every_us, out)
         _varint(grid.column, out)
-        _varint(_SQUARES * has_squares + _HAS_BOUNDS * has_bounds, out)
+        _varint(flags_of(squares=has_squares, bounds=has_bounds), out)
         _varint(len(several), out)
         before: int | None = None
         for _, index, (moments, bounds) in several:

@@ -10,6 +10,7 @@
     │   │   └── UpcastError                there is no way from its schema version
     │   ├── LogConflictError           one position of the log holds two events
     │   ├── IncompleteRebuildError     a part of the keys was not rebuilt
+    │   ├── ProjectionNotVerifiedError nothing says yet that it equals the log
     │   ├── ImportFileError            a dropped file cannot be read as its type
     │   ├── DecisionRefusedError       a decision does not follow from those before
     │   ├── ForestFormatError          it is no isolation forest that can be walked
@@ -77,6 +78,10 @@ class LogConflictError(PermanentError):
 
 class IncompleteRebuildError(PermanentError):
     """The parts of a distributed rebuild are not all there."""
+
+
+class ProjectionNotVerifiedError(PermanentError):
+    """A projection may be half filled: nobody has verified that it equals the log."""
 
 
 class ImportFileError(PermanentError):

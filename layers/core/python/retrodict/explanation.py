@@ -90,6 +90,8 @@ def explain(
     ------
     UnexplainedError
         The log holds no event that the prediction could have been made of.
+    IncompatibleArtifactError
+        The pipeline no longer has the definition that the artifact was trained on.
     """
     recorded: dict[str, Number | None] = json.loads(prediction.data["features"])
     position = prediction.data["position"]
@@ -98,7 +100,7 @@ def explain(
         found: Mapping[str, Number | None] = recorded
     else:
         known = [e for e in order_of_knowing(events) if e.position <= position]
-        seen, found = _as_served(prediction, known, pipeline.trained_on)
+        seen, found = _as_served(prediction, known, artifact.definition_in(pipeline))
     features = {name: found.get(name) for name in recorded}
     row = [_number(features, name) for name in artifact.features]
     return Explanation(

@@ -8,6 +8,7 @@ result, and so does a result that is not a finite number.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from retrodict.errors import FeatureDefinitionError
@@ -264,6 +265,23 @@ class Program:
         known = [*values, *self.constants]
         for operator, left, right in self.steps:
             known.append(_apply(OPERATIONS[operator], known[left], known[right]))
+        return {name: known[place] for name, place in self.names.items()}
+
+    def run_columns(
+        self, columns: Sequence[list[Number | None]], count: int
+    ) -> dict[str, list[Number | None]]:
+        """Return what `run` returns for each of `count` rows, by name.
+
+        Parameters
+        ----------
+        columns
+            Numbers of the leaves, shape (n, count).
+        """
+        known = list(columns)
+        known += [[constant] * count for constant in self.constants]
+        for operator, left, right in self.steps:
+            apply = partial(_apply, OPERATIONS[operator])
+            known.append(list(map(apply, known[left], known[right])))
         return {name: known[place] for name, place in self.names.items()}
 
 

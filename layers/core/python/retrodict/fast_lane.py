@@ -4,27 +4,26 @@ What is accepted here `retrodict.validation` would accept by its own reading, wi
 same event. The lane only ever says "accepted" or "I do not know", so that each of its
 rules may be narrower than the contract, and none wider:
 
-- Every byte is printable ASCII and none is a backslash: there are no escapes, no
-  surrogates, no control or suspicious characters, and a key is spelled in one way.
-- Each attribute and each field is declared, and is decoded by its declared type. Depth
-  and size are bounded by that; NaN, overflow and trailing bytes are no JSON to msgspec.
-- Each key occurs once. Without backslashes, two quotes stand around each key and each
-  text, and no others anywhere; there are as many as the decoded values need, or some
-  key was there twice and its first value is lost.
-- A number is no integer beyond 2^53 read as a double and nothing that became zero.
+- Texts are printable ASCII without backslashes: there are no escapes, no surrogates, no
+  control or suspicious characters, and a key is spelled in one way.
+- Each attribute and each field is declared, occurs once, and has its declared type.
+- A number has no exponent, and at most 17 digits, which are those of its double.
 - Times are ``YYYY-MM-DDTHH:MM:SS[.ffffff]Z`` of existing days.
+
+``layers/core/kernel/validate.c`` reads a whole batch and writes the events of each key
+as the validated stream carries them. A contract or a pattern that it cannot express is
+left to the closer look, and so is everything where there is no library.
 """
 
-import hashlib
+import ctypes
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import date
-from functools import lru_cache
-from itertools import product
-from typing import Annotated, Any, Final, Literal, NamedTuple, Union
-
-import msgspec
-from msgspec.structs import asdict
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ctypes import POINTER, c_double, c_int32, c_int64, c_void_p
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol
 
 from retrodict.contracts import (
     DEFAULT_MAX_LENGTH,
@@ -34,87 +33,144 @@ from retrodict.contracts import (
     Event,
     FieldRef,
 )
-from retrodict.envelope import (
-    EARLIEST_US,
-    LATEST_US,
-    MAX_ATTRIBUTE,
-    StampedEvent,
-    digest_of,
-    unsafe_key,
-)
-from retrodict.reasons import Violation
-from retrodict.stamps import FUTURE_TOLERANCE_US
+from retrodict.kernel import library
+from retrodict.ports import KeyedBatch
+from retrodict.wire import WireEvents
 
 LONGEST: Final = 16_384
 """Bytes of a record that is read here; longer ones are rare."""
 
-KEYS: Final = 16_384
-"""Entity keys that are remembered as good."""
+FIELDS: Final = 64
+"""Fields of a contract that is read here."""
 
-_PLAIN: Final = bytes(set(range(0x20, 0x7F)) - {ord("\\")})
-_UNSET: Final = msgspec.UNSET
-_REQUIRED_QUOTES: Final = 2 * (8 + 7)
-"""Of the eight attributes every event has, and of the seven that are texts."""
+_DEFAULTS: Final = 16_384
+_FIXED: Final = 1_024
+"""Bytes of an event beside what its record and its contract say."""
 
-_OPTIONAL: Final = (
-    "causationid", "correlationid", "datacontenttype", "importid", "observedat",
-)  # fmt: skip
+_KINDS: Final = {str: 0, int: 1, float: 2, bool: 3}
+_HAS_LOW, _HAS_HIGH, _OPEN_LOW, _OPEN_HIGH = 1, 2, 4, 8
 _INT64_LEAST: Final = -(1 << 63)
 _INT64_MOST: Final = (1 << 63) - 1
-_NO_UNDERFLOW: Final = 300
-"""Characters in which no number is too small for a double without an exponent."""
+_ASCII: Final = 128
+_PRINTABLE: Final = range(0x20, 0x7F)
+_BROKEN_LINES: Final = 2
+_GROUP: Final = 7
+_MIXED: Final = -2
 
-_LEAST_SIMPLE: Final = 1e-3
-_MOST_SIMPLE: Final = 1e15
-"""Doubles between these are written without an exponent by everybody."""
+UNSURE: Final = -1
+"""Nothing is known."""
 
-_SECOND_US: Final = 1_000_000
-_MINUTES_US: Final = {
-    f"{hour:02}:{minute:02}:": (hour * 60 + minute) * 60 * _SECOND_US
-    for hour, minute in product(range(24), range(60))
+CUT_OFF: Final = -3
+"""The record ends within a text, and is JSON until there."""
+
+PAYLOAD: Final = -4
+"""All but the payload is in order, and that is an object of plain values."""
+
+_ITEM: Final = re.compile(
+    r"(?:\[(?P<set>(?:[^\[\]\\^&|~-]|\\[-\]\[\\^dw.]|-(?!-))+)\]|(?P<escaped>\\[dw.\-/+*?])"
+    r"|(?P<one>[A-Za-z0-9 _:/@,;=-]))(?P<times>[*+?]|\{[0-9]+(?:,[0-9]*)?\})?"
+)
+_RANGE: Final = re.compile(r"(\\.|[^\\])-(\\.|[^\\])|(\\.|[^\\])")
+_CLASSES: Final = {
+    r"\d": frozenset("0123456789"),
+    r"\w": frozenset("0123456789_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"),
 }
-_SECONDS_US: Final = {f"{second:02}": second * _SECOND_US for second in range(60)}
-_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
-_DAY_US: Final = 86_400 * _SECOND_US
-_WHOLE: Final = len("2026-01-05T10:00:00Z")
-_FINEST: Final = len("2026-01-05T10:00:00.000000Z")
-
-_encode: Final = msgspec.json.Encoder(order="sorted").encode
-_new: Final = object.__new__
-_set_attribute: Final = object.__setattr__
+_TIMES: Final = {"": (1, 1), "?": (0, 1), "*": (0, LONGEST), "+": (1, LONGEST)}
 
 
-class _Shape(NamedTuple):
-    """What is to be done with the payloads whose values have the same types.
+class TextStruct(ctypes.Structure):
+    """`Text` of ``validate.c``."""
+
+    _fields_ = (("at", ctypes.c_char_p), ("size", c_int64))
+
+
+class StepStruct(ctypes.Structure):
+    """`Step` of ``validate.c``."""
+
+    _fields_ = (
+        ("low", ctypes.c_uint64), ("high", ctypes.c_uint64),
+        ("least", c_int64), ("most", c_int64),
+    )  # fmt: skip
+
+
+class FieldStruct(ctypes.Structure):
+    """`Field` of ``validate.c``."""
+
+    _fields_ = (
+        ("name", TextStruct), ("wire", TextStruct), ("canonical", TextStruct),
+        ("step", POINTER(StepStruct)), ("choice", POINTER(TextStruct)),
+        ("low", c_double), ("high", c_double),
+        ("low_whole", c_int64), ("high_whole", c_int64), ("most", c_int64),
+        ("kind", c_int32), ("is_required", c_int32), ("is_nullable", c_int32),
+        ("bounds", c_int32), ("steps", c_int32), ("choices", c_int32),
+    )  # fmt: skip
+
+
+class ContractStruct(ctypes.Structure):
+    """`Contract` of ``validate.c``."""
+
+    _fields_ = (
+        ("type", TextStruct), ("schema", TextStruct), ("lead", TextStruct),
+        ("field", POINTER(FieldStruct)), ("sorted", POINTER(c_int32)),
+        ("lateness_us", c_int64), ("room", c_int64),
+        ("fields", c_int32), ("key", c_int32),
+    )  # fmt: skip
+
+
+class BatchStruct(ctypes.Structure):
+    """`Batch` of ``validate.c``."""
+
+    _fields_ = (
+        ("contracts", c_int64), ("contract", POINTER(ContractStruct)),
+        ("n", c_int64), ("columns", TextStruct), ("arrived_s", c_void_p),
+        ("wire", c_void_p), ("room", c_int64),
+        ("group", c_void_p), ("order", c_void_p), ("span", c_void_p),
+        ("kind", c_void_p), ("groups", c_int64), ("has_sha256", c_int64),
+    )  # fmt: skip
+
+
+class Columns(Protocol):
+    """Records of the ingest stream as they were delivered, columns of shape (n,)."""
+
+    @property
+    def event_ids(self) -> Sequence[str]:
+        """Texts that begin with the shard id and a colon."""
+
+    @property
+    def sequence_numbers(self) -> Sequence[str]:
+        """Places within the shard, decimal."""
+
+    @property
+    def partition_keys(self) -> Sequence[str]:
+        """What the producers put the records under."""
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The bytes in base64."""
+
+    @property
+    def arrived_s(self) -> "array[float]":
+        """Approximate arrival, seconds since the epoch, as doubles."""
+
+
+class Unsure(NamedTuple):
+    """The records of one partition key, of which some need a closer look.
 
     Attributes
     ----------
-    quotes
-        That a record with such a payload has, without optional attributes.
-    defaults
-        By name, of fields that were not sent.
-    floats, matches
-        Names of numbers; names of texts and the pattern that they must match.
-    is_simple
-        Whether the numbers among the defaults are.
+    ordinary
+        The events of the others, in order.
+    unknown
+        Numbers in the batch of those that need one, in order, each with what is known
+        of it: `UNSURE`, `CUT_OFF` or `PAYLOAD`.
+    wires
+        The events of the others by their numbers, each with its type.
     """
 
-    quotes: int
-    defaults: dict[str, Any]
-    floats: tuple[str, ...]
-    matches: tuple[tuple[str, Callable[[str], object]], ...]
-    is_simple: bool
-
-
-class _Form(NamedTuple):
-    """How one contract's payload becomes what `Contract.check` would return."""
-
-    event_type: str
-    version: int
-    lateness_us: int
     key: str
-    is_good_key: Callable[[str], bool]
-    shape_of: Callable[[tuple[type, ...]], _Shape]
+    ordinary: WireEvents
+    unknown: list[tuple[int, int]]
+    wires: Callable[[], dict[int, tuple[str, bytes]]]
 
 
 class FastLane:
@@ -122,295 +178,286 @@ class FastLane:
 
     Examples
     --------
-    >>> FastLane({}, {}).read(b"{}", "position", "key", 0) is None
-    True
+    >>> FastLane({}, {}).types
+    ()
     """
 
     def __init__(
         self, contracts: Mapping[str, type[Event]], lateness_us: Mapping[str, int]
     ) -> None:
-        self._forms: dict[type, _Form] = {}
-        for name, event in contracts.items():
-            contract = event.contract()
-            made = _envelope_of(contract) if name == contract.type else None
-            if made is not None:
-                self._forms[made] = _form_of(contract, lateness_us.get(name, 0))
-        kinds = tuple(self._forms)
-        self._decode: Callable[[bytes], Any] | None = None
-        if kinds:
-            self._decode = msgspec.json.Decoder(Union[kinds]).decode  # noqa: UP007 - of a tuple
+        known = [
+            _contract(event.contract(), lateness_us.get(name, 0))
+            for name, event in sorted(contracts.items())
+            if name == event.contract().type
+        ]
+        self._contracts = [one for one in known if one is not None]
+        self.types = tuple(one.type.at.decode() for one in self._contracts)
+        self._types = [(name,) for name in self.types]
+        self._table = (ContractStruct * len(self._contracts))(*self._contracts)
+        self._room = max((one.room for one in self._contracts), default=0)
+        self._rooms: list[_Room] = []
+        """Rooms that nobody is in at the moment."""
 
-    def read(
-        self, raw: bytes, position: str, partition_key: str, arrived_at_us: int
-    ) -> StampedEvent | None:
-        """Return the event, or None if the record needs a closer look."""
-        if self._decode is None or len(raw) > LONGEST or raw.translate(None, _PLAIN):
-            return None
-        try:
-            said = self._decode(raw)
-        except (msgspec.DecodeError, RecursionError):
-            return None
-        form = self._forms[type(said)]
-        payload = _payload(said.data, form, raw)
-        time_us = _time_us(said.time)
-        if payload is None or time_us is None:
-            return None
-        data, quotes, is_simple = payload
-        key: str = said.subject
-        if key != partition_key or data[form.key] != key or not form.is_good_key(key):
-            return None
-        observed_at_us = arrived_at_us
-        causation = correlation = None
-        if raw.count(b'"') != quotes:
-            more = _optional(said, quotes, raw.count(b'"'))
-            if more is None:
-                return None
-            causation, correlation, is_import, observed = more
-            if is_import:
-                seen = time_us if observed is None else _time_us(observed)
-                if seen is None:
-                    return None
-                observed_at_us = seen
-        if (
-            time_us - observed_at_us > FUTURE_TOLERANCE_US
-            or observed_at_us - arrived_at_us > FUTURE_TOLERANCE_US
+    def read(self, columns: Columns) -> Iterator[KeyedBatch | Unsure]:
+        """Yield what is known of a batch, key by key."""
+        keys = columns.partition_keys
+        found = library()
+        if found is None or not self._contracts:
+            yield from _unknown(keys)
+            return
+        said = _lines(columns, keys)
+        room = self._rooms.pop() if self._rooms else _Room(found)
+        room.make_for(len(keys), len(keys) * self._room + 2 * len(said))
+        batch = room.batch
+        batch.contracts, batch.contract = len(self._contracts), self._table
+        batch.n, batch.columns = len(keys), TextStruct(said, len(said))
+        batch.arrived_s = columns.arrived_s.buffer_info()[0]
+        failed = found.retrodict_validate(ctypes.byref(batch))
+        if failed == _BROKEN_LINES:  # such a key is no subject, and "" is none either
+            said = _lines(columns, ["" if "\n" in key else key for key in keys])
+            batch.columns = TextStruct(said, len(said))
+            failed = found.retrodict_validate(ctypes.byref(batch))
+        if failed:
+            yield from _unknown(keys)
+            return
+        wire, kinds = room.wire, room.kinds
+        told = iter(room.groups[: _GROUP * batch.groups])
+        for first, start, end, count, kind, unsure, place in zip(
+            *[told] * _GROUP, strict=True
         ):
-            return None
-        if is_simple:
-            said_as = _encode([form.event_type, form.version, key, time_us, data])
-            digest = hashlib.sha256(said_as).hexdigest()
-        else:
-            digest = digest_of(form.event_type, form.version, key, time_us, data)
-        event: StampedEvent = _new(StampedEvent)
-        _set_attribute(
-            event,
-            "__dict__",
-            {
-                "key": key,
-                "source": said.source,
-                "id": said.id,
-                "type": form.event_type,
-                "schema_version": form.version,
-                "time_us": time_us,
-                "observed_at_us": observed_at_us,
-                "position": position,
-                "late": observed_at_us - time_us > form.lateness_us,
-                "tags": (),
-                "digest": digest,
-                "data": data,
-                "causation_id": causation,
-                "correlation_id": correlation,
-            },
-        )
-        return event
+            types: tuple[str, ...] = ()
+            if kind >= 0:
+                types = self._types[kind]
+            elif kind == _MIXED:
+                records = room.order[place : place + count + unsure]
+                mixed = {self.types[kinds[i]] for i in records if kinds[i] >= 0}
+                types = tuple(sorted(mixed))
+            events = WireEvents(wire[start:end], count, types)
+            if not unsure:
+                yield KeyedBatch(keys[first], events)
+                continue
+            records = room.order[place : place + count + unsure]
+            unknown = [(i, kinds[i]) for i in records if kinds[i] < 0]
+            yield Unsure(
+                keys[first], events, unknown, partial(self._wires, room, records)
+            )
+        self._rooms.append(room)
+
+    def _wires(
+        self, room: "_Room", records: Iterable[int]
+    ) -> dict[int, tuple[str, bytes]]:
+        found = {}
+        for place in records:
+            if room.kinds[place] >= 0:
+                start, end = room.spans[2 * place], room.spans[2 * place + 1]
+                found[place] = self.types[room.kinds[place]], room.wire[start:end]
+        return found
 
 
-def _payload(
-    said: Any, form: _Form, raw: bytes
-) -> tuple[dict[str, Any], int, bool] | None:
-    """Return the canonical payload, the quotes of all, and if its numbers are simple.
+class _Room:
+    """What a batch is written to, which is made once and grows."""
 
-    Simple is what msgspec and the standard library write in the same way.
-    """
-    data = asdict(said)
-    shape = form.shape_of(tuple(map(type, data.values())))
-    if shape.defaults:
-        data.update(shape.defaults)
-    is_simple = shape.is_simple
-    for name in shape.floats:
-        size = abs(data[name])
-        if _LEAST_SIMPLE <= size < _MOST_SIMPLE:
-            continue
-        if size >= EXACT_INTEGER:
-            return None
-        if size:
-            is_simple = False
-        elif len(raw) < _NO_UNDERFLOW and not (b"e-" in raw or b"E-" in raw):
-            data[name] = 0.0
-        else:
-            return None
-    for name, matches in shape.matches:
-        if matches(data[name]) is None:
-            return None
-    return data, shape.quotes, is_simple
+    def __init__(self, found: ctypes.CDLL) -> None:
+        self.batch = BatchStruct(has_sha256=found.retrodict_has_sha256())
+        self.wire: Any = ()
+        self.order: Any = ()
+
+    def make_for(self, records: int, size: int) -> None:
+        """Have room for so many records and bytes."""
+        batch = self.batch
+        if len(self.wire) < size:
+            self.wire = ctypes.create_string_buffer(size)
+            batch.wire, batch.room = ctypes.addressof(self.wire), size
+        if len(self.order) < records:
+            self.order, self.kinds = (c_int32 * records)(), (c_int32 * records)()
+            self.spans = (c_int64 * (2 * records))()
+            self.groups = (c_int64 * (_GROUP * records))()
+            batch.order = ctypes.addressof(self.order)
+            batch.kind = ctypes.addressof(self.kinds)
+            batch.span = ctypes.addressof(self.spans)
+            batch.group = ctypes.addressof(self.groups)
 
 
-def _optional(
-    said: Any, quotes: int, wanted: int
-) -> tuple[str | None, str | None, bool, str | None] | None:
-    """Return causation, correlation, whether it is an import, and when it was seen."""
-    given = [getattr(said, name) for name in _OPTIONAL]
-    for value in given:
-        if value is not _UNSET:
-            quotes += 2 if value is None else 4
-    if quotes != wanted:
-        return None
-    causation, correlation, _, importid, observed = (
-        None if value is _UNSET else value for value in given
-    )
-    if causation == said.id or (observed is not None and importid is None):
-        return None
-    return causation, correlation, importid is not None, observed
+def _unknown(keys: Sequence[str]) -> Iterator[Unsure]:
+    """Yield a batch of which nothing is known."""
+    places: dict[str, list[tuple[int, int]]] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, []).append((place, UNSURE))
+    for key, unknown in places.items():
+        yield Unsure(key, WireEvents(b"", 0, ()), unknown, dict)
 
 
-def _time_us(text: str) -> int | None:
-    length = len(text)
+def _lines(columns: Columns, keys: Sequence[str]) -> bytes:
+    return "\n".join(
+        (*columns.event_ids, *columns.sequence_numbers, *keys, *columns.texts)
+    ).encode("utf-8", "surrogatepass")
+
+
+class _CannotExpressError(Exception):
+    """A contract that needs closer looks; never leaves this module."""
+
+
+def _text(value: str) -> TextStruct:
     try:
-        time_us = (
-            _day_us(text[:11]) + _MINUTES_US[text[11:17]] + _SECONDS_US[text[17:19]]
-        )
-    except (KeyError, ValueError):
-        return None
-    if text[-1] != "Z":
-        return None
-    if length != _WHOLE:
-        fraction = text[20:-1]
-        if length > _FINEST or text[19] != "." or not fraction.isdecimal():
-            return None
-        time_us += int(fraction.ljust(6, "0"))
-    return time_us
+        raw = value.encode()
+    except UnicodeEncodeError as error:
+        raise _CannotExpressError from error
+    return TextStruct(raw, len(raw))
 
 
-@lru_cache(maxsize=1_024)
-def _day_us(text: str) -> int:
-    """Return the first microsecond of a day ``YYYY-MM-DDT``.
+def _contract(contract: Contract, lateness_us: int) -> ContractStruct | None:
+    """Return a contract as the lane reads it; None where it cannot."""
+    refs = contract.fields
+    names = [ref.name for ref in refs]
+    if len({name.casefold() for name in names}) < len(names) or len(refs) > FIELDS:
+        return None
+    try:
+        fields = (FieldStruct * len(refs))(*map(_field, refs))
+    except _CannotExpressError:
+        return None
+    said = sum(one.name.size + one.wire.size + one.canonical.size + 8 for one in fields)
+    if said > _DEFAULTS:
+        return None
+    order = sorted(range(len(refs)), key=names.__getitem__)
+    schema = contract.schema_name()
+    lead = json.dumps([contract.type, contract.version], separators=(",", ":"))
+    return ContractStruct(
+        _text(contract.type), _text(schema), _text(f"{lead[:-1]},"), fields,
+        (c_int32 * len(refs))(*order), lateness_us,
+        said + 3 * len(schema) + _FIXED, len(refs), refs.index(contract.key),
+    )  # fmt: skip
+
+
+def _field(ref: FieldRef) -> FieldStruct:
+    """Return a field's rule, no wider than it is.
 
     Raises
     ------
-    ValueError
-        It is none of the years 2000 to 2099, or is written in another way.
+    _CannotExpressError
+        The rule cannot be said so.
     """
-    day = date.fromisoformat(text[:-1])
-    if f"{day.isoformat()}T" != text:
-        raise ValueError(f"expected a day such as 2026-01-05T, got {text!r}")
-    start_us = (day.toordinal() - _EPOCH_DAY) * _DAY_US
-    if not EARLIEST_US <= start_us < LATEST_US:
-        raise ValueError(f"expected a day of the years 2000 to 2099, got {text!r}")
-    return start_us
-
-
-@lru_cache(maxsize=256)
-def _envelope_of(contract: Contract) -> type | None:
-    """Return what msgspec decodes, None if the contract needs closer looks."""
-    names = [ref.name for ref in contract.fields]
-    if len({name.casefold() for name in names}) < len(names):
-        return None
-    if sum(map(len, names)) > LONGEST:
-        return None
-    try:
-        fields = [_field(ref) for ref in contract.fields]
-        data = msgspec.defstruct(
-            "Data", fields, kw_only=True, forbid_unknown_fields=True, gc=False
-        )
-        text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ATTRIBUTE)]
-        optional = Union[text, None, msgspec.UnsetType]  # noqa: UP007 - of an alias
-        made = msgspec.defstruct(
-            "Envelope",
-            [
-                ("specversion", Literal["1.0"]),
-                ("id", text),
-                ("source", text),
-                ("subject", text),
-                ("time", Annotated[str, msgspec.Meta(min_length=_WHOLE)]),
-                ("dataschema", Literal[contract.schema_name()]),
-                ("data", data),
-                *((name, optional, _UNSET) for name in _OPTIONAL),
-            ],
-            tag_field="type",
-            tag=contract.type,
-            forbid_unknown_fields=True,
-            gc=False,
-        )
-        msgspec.json.Decoder(made)
-    except (TypeError, ValueError, OverflowError):
-        return None
+    made = FieldStruct(name=_text(ref.name), kind=_KINDS[ref.type], steps=-1)
+    made.is_required, made.is_nullable = ref.required, ref.nullable
+    if not ref.required:
+        wire = json.dumps(ref.default, separators=(",", ":"), ensure_ascii=False)
+        made.wire = _text(wire)
+        made.canonical = _text(json.dumps(ref.default, separators=(",", ":")))
+    if ref.type is str:
+        _limit_text(made, ref)
+    elif ref.choices is not None:
+        raise _CannotExpressError
+    else:
+        _limit_number(made, ref)
     return made
 
 
-def _field(ref: FieldRef) -> Any:
-    """Return the type of a field, no wider than its rule.
-
-    Raises
-    ------
-    TypeError, ValueError, OverflowError
-        The rule cannot be said so.
-    """
-    kind: Any = _kind(ref)
-    if ref.nullable:
-        kind = Union[kind, None]  # noqa: UP007 - of a value
-    if ref.required:
-        return ref.name, kind
-    return ref.name, Union[kind, msgspec.UnsetType], _UNSET  # noqa: UP007 - of a value
-
-
-def _kind(ref: FieldRef) -> Any:
-    options = ref.options
+def _limit_text(made: FieldStruct, ref: FieldRef) -> None:
+    pattern = ref.options.pattern
+    most = DEFAULT_MAX_LENGTH if pattern is None else PATTERN_MAX_LENGTH
+    made.most = ref.options.max_length or most
     if ref.choices is not None:
-        if ref.type is not str:
-            raise TypeError(f"{ref!r} has choices that are no texts")
-        return Literal[ref.choices]
-    if ref.type is bool:
-        return bool
-    if ref.type is str:
-        most = PATTERN_MAX_LENGTH if options.pattern is not None else DEFAULT_MAX_LENGTH
-        return Annotated[str, msgspec.Meta(max_length=options.max_length or most)]
-    bounds = {
-        name: bound
-        for name in ("ge", "gt", "le", "lt")
-        if (bound := getattr(options, name)) is not None
-    }
-    if any(abs(bound) > EXACT_INTEGER for bound in bounds.values()):
-        raise ValueError(f"{ref!r} has bounds that a double may not hold")
-    if ref.type is float:
-        return Annotated[float, msgspec.Meta(**bounds)]
-    if not all(type(bound) is int for bound in bounds.values()):
-        raise TypeError(f"{ref!r} has bounds that are no integers")
-    if not bounds.keys() & {"ge", "gt"}:
-        bounds["ge"] = _INT64_LEAST
-    if not bounds.keys() & {"le", "lt"}:
-        bounds["le"] = _INT64_MOST
-    return Annotated[int, msgspec.Meta(**bounds)]
+        choices = [_text(choice) for choice in ref.choices]
+        made.choice = (TextStruct * len(choices))(*choices)
+        made.choices = len(choices)
+    elif pattern is not None:
+        steps = steps_of(pattern)
+        if steps is None:
+            raise _CannotExpressError
+        made.step = (StepStruct * len(steps))(*(_step(step) for step in steps))
+        made.steps = len(steps)
 
 
-def _form_of(contract: Contract, lateness_us: int) -> _Form:
-    @lru_cache(maxsize=KEYS)
-    def is_good_key(key: str) -> bool:
-        broken: list[Violation] = []
-        contract.key.check(key, broken)
-        return not broken and unsafe_key(key) is None
+def _limit_number(made: FieldStruct, ref: FieldRef) -> None:
+    options = ref.options
+    low = options.ge if options.gt is None else options.gt
+    high = options.le if options.lt is None else options.lt
+    bounds = [bound for bound in (low, high) if bound is not None]
+    if any(abs(bound) > EXACT_INTEGER for bound in bounds):
+        raise _CannotExpressError
+    if ref.type is int and not all(type(bound) is int for bound in bounds):
+        raise _CannotExpressError
+    if low is not None:
+        made.bounds |= _HAS_LOW | (_OPEN_LOW if options.gt is not None else 0)
+        made.low = low
+    if high is not None:
+        made.bounds |= _HAS_HIGH | (_OPEN_HIGH if options.lt is not None else 0)
+        made.high = high
+    if ref.type is int:
+        made.low_whole = 0 if low is None else int(low) + (options.gt is not None)
+        made.high_whole = 0 if high is None else int(high) - (options.lt is not None)
 
-    @lru_cache(maxsize=256)
-    def shape_of(types: tuple[type, ...]) -> _Shape:
-        return _shape(contract.fields, types)
 
-    return _Form(
-        contract.type,
-        contract.version,
-        lateness_us,
-        contract.key.name,
-        is_good_key,
-        shape_of,
-    )
+@dataclass(frozen=True, slots=True)
+class Step:
+    """So many characters of a set, as many as there are."""
+
+    characters: frozenset[str]
+    least: int
+    most: int
 
 
-def _shape(fields: Iterable[FieldRef], types: Iterable[type]) -> _Shape:
-    pairs = 0
-    defaults: dict[str, Any] = {}
-    floats: list[str] = []
-    matches: list[tuple[str, Callable[[str], object]]] = []
-    for ref, kind in zip(fields, types, strict=True):
-        if kind is msgspec.UnsetType:
-            defaults[ref.name] = ref.default
+def _step(step: Step) -> StepStruct:
+    bits = sum(1 << ord(character) for character in step.characters)
+    return StepStruct(bits & (1 << 64) - 1, bits >> 64, step.least, step.most)
+
+
+def steps_of(pattern: str) -> tuple[Step, ...] | None:
+    r"""Return a pattern as steps of which each takes all it can; None where it is none.
+
+    Of a text in printable ASCII, they match what the pattern matches as a whole: no
+    character that may come after a step is one that the step could still have taken.
+
+    Examples
+    --------
+    >>> [(len(step.characters), step.least, step.most)
+    ...  for step in steps_of(r"[a-z]+-\d{2,4}")]
+    [(26, 1, 16384), (1, 1, 1), (10, 2, 4)]
+    >>> steps_of(r"[a-z]*abc") is None, steps_of(r"a|b") is None
+    (True, True)
+    """
+    steps: list[Step] = []
+    at = 0
+    while at < len(pattern):
+        item = _ITEM.match(pattern, at)
+        if item is None:
+            return None
+        characters = _characters(item)
+        if characters is None:
+            return None
+        steps.append(Step(characters, *_times(item["times"] or "")))
+        at = item.end()
+    for place, step in enumerate(steps):
+        if step.least == step.most:
             continue
-        pairs += 2 if kind is str else 1
-        pattern = ref.options.pattern
-        if kind is float:
-            floats.append(ref.name)
-        elif pattern is not None and kind is str and not ref.is_key:
-            matches.append((ref.name, re.compile(pattern).fullmatch))
-    quotes = _REQUIRED_QUOTES + 2 * pairs
-    is_simple = all(
-        type(value) is not float or _LEAST_SIMPLE <= abs(value) < _MOST_SIMPLE
-        for value in defaults.values()
-    )
-    return _Shape(quotes, defaults, tuple(floats), tuple(matches), is_simple)
+        for after in steps[place + 1 :]:
+            if step.characters & after.characters:
+                return None
+            if after.least:
+                break
+    return tuple(steps)
+
+
+def _characters(item: re.Match[str]) -> frozenset[str] | None:
+    if item["one"] is not None:
+        return frozenset(item["one"])
+    if item["escaped"] is not None:
+        escaped: str = item["escaped"]
+        return _CLASSES.get(escaped, frozenset(escaped[1]))
+    found: set[str] = set()
+    for first, last, one in _RANGE.findall(item["set"]):
+        if one:
+            found |= _CLASSES.get(one, {one[-1]})
+        elif first in _CLASSES or last in _CLASSES:
+            return None
+        else:
+            found |= set(map(chr, range(ord(first[-1]), ord(last[-1]) + 1)))
+    return frozenset(c for c in found if ord(c) in _PRINTABLE)
+
+
+def _times(said: str) -> tuple[int, int]:
+    if said in _TIMES:
+        return _TIMES[said]
+    least, comma, most = said[1:-1].partition(",")
+    if not comma:
+        return int(least), int(least)
+    return int(least), int(most) if most else LONGEST

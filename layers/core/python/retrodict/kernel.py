@@ -1,22 +1,24 @@
 """The compiled fold: its library, and which definitions it can carry.
 
-``layers/core/kernel/fold.c`` folds columns where `retrodict.state` folds events; both
-give the same bits. ``columns.c`` reads those columns from the buffers of Arrow.
-`python -m infra.build_kernel` compiles them for this machine and for Lambda. Where
-there is no library for a platform, `library` is None and everything is computed by the
-plain fold, with the same results and more time.
+``layers/core/kernel/fold.c`` folds columns where `retrodict.state` folds events, and
+``online.c`` a batch into the bytes of states; all give the same bits. ``columns.c``
+reads columns from the buffers of Arrow, ``validate.c`` the records of the ingest
+stream. `python -m infra.build_kernel` compiles them for this machine and for Lambda.
+Where there is no library for a platform, `library` is None and everything is computed
+by the plain fold, with the same results and more time.
 """
 
 import ctypes
 import platform
 import sys
 from collections.abc import Sequence
-from ctypes import POINTER, c_double, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+from retrodict import codec
 from retrodict.contracts import FieldRef
 from retrodict.expressions import Expression
 from retrodict.features import FeatureSet
@@ -68,8 +70,10 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type | None], ...]] = (
         (c_int64, c_int64, c_void_p, *_TEXTS, c_void_p, c_void_p),
         ctypes.c_int,
     ),
+    ("retrodict_has_sha256", (), ctypes.c_int),
+    ("retrodict_validate", (c_void_p,), ctypes.c_int),
 )
-"""The functions of ``columns.c``."""
+"""The functions of ``columns.c`` and ``validate.c``."""
 
 
 class LeafStruct(ctypes.Structure):
@@ -119,6 +123,38 @@ class FoldStruct(ctypes.Structure):
     )  # fmt: skip
 
 
+class GridStruct(ctypes.Structure):
+    """`Grid` of ``online.c``."""
+
+    _fields_ = (
+        ("every_us", c_int64),
+        ("reach", c_int64),
+        ("most_bytes", c_int64),
+        ("column", c_int32),
+        ("flags", c_int32),
+    )
+
+
+class OnlineStruct(ctypes.Structure):
+    """`Online` of ``online.c``."""
+
+    _fields_ = (
+        ("keys", c_int64), ("columns", c_int64), ("leaves", c_int64),
+        ("views", c_int64), ("grids", c_int64),
+        ("key_start", c_void_p), ("time_us", c_void_p), ("identity", c_void_p),
+        ("check", c_void_p), ("late", c_char_p), ("value", POINTER(c_void_p)),
+        ("position_at", c_void_p), ("position", c_char_p),
+        ("state_at", c_void_p), ("state", c_char_p), ("head", c_char_p),
+        ("leaf", POINTER(LeafStruct)), ("view", POINTER(ViewStruct)),
+        ("grid", POINTER(GridStruct)),
+        ("kept_us", c_int64), ("reach_us", c_int64), ("depth", c_int64),
+        ("room_bytes", c_int64), ("entry_bytes", c_int64),
+        ("outcome", c_void_p), ("became", c_void_p), ("applied", c_void_p),
+        ("newest_us", c_void_p), ("row", c_void_p), ("out_at", c_void_p),
+        ("out", c_void_p),
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The leaves of a definition as the compiled fold reads them.
@@ -150,6 +186,10 @@ def library() -> ctypes.CDLL | None:
     found = ctypes.CDLL(str(path))
     found.retrodict_fold.argtypes = (POINTER(FoldStruct),)
     found.retrodict_fold.restype = ctypes.c_int
+    found.retrodict_online.argtypes = (POINTER(OnlineStruct),)
+    found.retrodict_online.restype = ctypes.c_int
+    found.retrodict_free.argtypes = (POINTER(OnlineStruct),)
+    found.retrodict_free.restype = None
     for name, arguments, result in _FUNCTIONS:
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, result
@@ -245,6 +285,23 @@ def _code(leaf: Statistic) -> tuple[int, float]:
         return _SHARES[leaf.operator], float(leaf.bound)
     width_s = leaf.width_us / 1_000_000 if isinstance(leaf, Rate) else 0.0
     return _STATISTICS[leaf.name], width_s
+
+
+def grids_of(definition: FeatureSet) -> ctypes.Array[GridStruct]:
+    """Return what the panes of a definition keep, in order, shape (n_grids,)."""
+    grids = definition.grids.items()
+    return (GridStruct * len(grids))(
+        *(
+            GridStruct(
+                grid.every_us,
+                keeping.reach,
+                keeping.most_bytes(),
+                grid.column,
+                codec.flags_of(squares=keeping.squares, bounds=keeping.bounds),
+            )
+            for grid, keeping in grids
+        )
+    )
 
 
 def addresses(arrays: Sequence[int]) -> ctypes.Array[c_void_p]:

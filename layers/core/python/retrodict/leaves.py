@@ -65,6 +65,8 @@ OF_SUMMARIES: Final[Mapping[str, Callable[[Summary], Number | None]]] = {
 BOUNDED: Final = frozenset({"min", "max", "first", "last"})
 """Those of them that need `retrodict.panes.Bounds`."""
 
+_WHOLE: Final = frozenset({"count", "distinct"})
+
 UNITS: Final[Mapping[str, str]] = {
     "count": "{event}",
     "distinct": "{value}",
@@ -320,3 +322,9 @@ class Calendar(Expression):
     def describe(self) -> str:
         """Return which part as text."""
         return f"{self.part}()"
+
+
+def is_integral(leaf: Expression) -> bool:
+    """Return whether the plain fold has whole numbers of unbounded size for a leaf."""
+    is_count = isinstance(leaf, Statistic) and leaf.name in _WHOLE
+    return is_count or isinstance(leaf, Calendar)

@@ -25,6 +25,8 @@ SILENT_RUN_US: Final = 86_400 * 1_000_000
 
 _NO_CAUSE: Final = "none given"
 _EXAMPLE_DIGEST: Final = f"sha256:{'0' * 64}"
+_DEFINITION: Final = r"[0-9a-f]{64}"
+_EXAMPLE_DEFINITION: Final = "0" * 64
 _RUN: Final = r"[A-Za-z0-9-]{1,48}"
 
 
@@ -42,6 +44,10 @@ def _digest() -> Any:
 
 def _maybe_digest() -> Any:
     return field(default=None, pattern=ARTIFACT_DIGEST, example=_EXAMPLE_DIGEST)
+
+
+def _definition() -> Any:
+    return field(pattern=_DEFINITION, example=_EXAMPLE_DEFINITION)
 
 
 class RetrainingStarted(Event, type=f"{PREFIX}retraining_started", version=1):
@@ -171,6 +177,31 @@ class RunFailed(Event, type=f"{PREFIX}run_failed", version=1):
     cause: str = field(max_length=2_048)
 
 
+class ProjectionVerified(Event, type=f"{PREFIX}projection_verified", version=1):
+    """The online items of a feature definition were seen to equal the log."""
+
+    pipeline: Key[str] = _pipeline()
+    feature_set: str = field(max_length=128, example="Sensor")
+    definition: str = _definition()
+    items: int = field(ge=1)
+    digest: str = field(
+        pattern=_DEFINITION,
+        example=_EXAMPLE_DEFINITION,
+        description="Of every byte of the items, folded from the log and stored alike.",
+    )
+    position: str = field(
+        max_length=128, description="The newest that an item has applied."
+    )
+
+
+class ProjectionWithdrawn(Event, type=f"{PREFIX}projection_withdrawn", version=1):
+    """What was verified of a projection holds no longer."""
+
+    pipeline: Key[str] = _pipeline()
+    definition: str = _definition()
+    reason: str = field(max_length=1_024)
+
+
 LIFECYCLE_EVENTS: Final[tuple[type[Event], ...]] = (
     RetrainingStarted,
     RetrainingDeclined,
@@ -183,6 +214,8 @@ LIFECYCLE_EVENTS: Final[tuple[type[Event], ...]] = (
     RolloutRolledBack,
     RolloutFailed,
     RunFailed,
+    ProjectionVerified,
+    ProjectionWithdrawn,
 )
 _CONTRACTS: Final = {
     event.contract().type.removeprefix(PREFIX): event for event in LIFECYCLE_EVENTS
@@ -293,6 +326,22 @@ class Decline:
 
 
 @dataclass(frozen=True, slots=True)
+class Verified:
+    """The last word on a projection that equals the log.
+
+    Attributes
+    ----------
+    digest
+        Of its items.
+    position
+        The newest that an item had applied.
+    """
+
+    digest: str
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lifecycle:
     """The fold of a pipeline's decisions.
 
@@ -316,6 +365,9 @@ class Lifecycle:
         Kind of the decision that ended a run, by run.
     configs
         Endpoint configurations of the rollouts, oldest first, shape (n,).
+    verified
+        How the projection of a definition was seen to equal the log, by digest of the
+        definition; None where that was withdrawn.
     """
 
     version: int = 0
@@ -329,6 +381,7 @@ class Lifecycle:
     rolling: Mapping[str, str] = attribute(default_factory=dict)
     ended: Mapping[str, str] = attribute(default_factory=dict)
     configs: tuple[str, ...] = ()
+    verified: Mapping[str, Verified | None] = attribute(default_factory=dict)
 
     def has(self, run_id: str, kind: str) -> bool:
         """Return whether a run has a decision of a kind."""
@@ -377,6 +430,7 @@ class _Fold:
         self._rolling = {**before.rolling}
         self._ended = {**before.ended}
         self._configs = dict.fromkeys(before.configs)
+        self._verified = {**before.verified}
 
     def lifecycle(self) -> Lifecycle:
         return Lifecycle(
@@ -391,10 +445,18 @@ class _Fold:
             rolling=self._rolling,
             ended=self._ended,
             configs=tuple(self._configs),
+            verified=self._verified,
         )
 
     def absorb(self, event: Recorded) -> None:
         self._version = event.version
+        if event.kind == "projection_verified":
+            found = Verified(event.data["digest"], event.data["position"])
+            self._verified[event.data["definition"]] = found
+            return
+        if event.kind == "projection_withdrawn":
+            self._verified[event.data["definition"]] = None
+            return
         run_id = event.data.get("run_id")
         if run_id is None:
             self._last_decline = Decline(event.time_us, event.data["reason_code"])

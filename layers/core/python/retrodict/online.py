@@ -5,10 +5,11 @@ and none where nothing changed, so delivering a batch again writes nothing.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from retrodict import batch_fold
 from retrodict.envelope import StampedEvent
 from retrodict.errors import StateConflictError, StoreUnavailableError
 from retrodict.expressions import Number
@@ -122,7 +123,7 @@ def project(
         The store refused to be read, or whatever `tell` writes to: nothing was folded.
     """
     items = store.load([work.entity for work in works])
-    steps = [_fold(work, items.get(work.entity)) for work in works]
+    steps = _fold(works, items)
     tell([(work, step.folded) for work, step in zip(works, steps, strict=True)])
     done = Projected()
     for place, (work, step) in enumerate(zip(works, steps, strict=True)):
@@ -144,13 +145,32 @@ class _Step(NamedTuple):
     folded: list[Folded]
 
 
-def _fold(work: Work, stored: OnlineItem | None) -> _Step:
-    before = KeyState.decode(work.definition, stored.state if stored else None)
-    after, folded = before.fold(work.events)
-    if after == before:
-        return _Step(None, folded)
-    version = (stored.version if stored else 0) + 1
-    return _Step(item_of(work.entity, after, version), folded)
+def _fold(works: Sequence[Work], items: Mapping[str, OnlineItem]) -> list[_Step]:
+    """Fold works into what the store holds, those of a definition together."""
+    by_definition: dict[FeatureSet, list[Work]] = {}
+    for work in works:
+        by_definition.setdefault(work.definition, []).append(work)
+    steps: dict[str, _Step] = {}
+    for definition, own in by_definition.items():
+        stored = [items.get(work.entity) for work in own]
+        states = [item.state if item else None for item in stored]
+        found = batch_fold.fold(definition, states, [work.events for work in own])
+        outcomes = iter(found.outcomes)
+        for place, work in enumerate(own):
+            item, state, before = None, found.states[place], stored[place]
+            if state is not None:
+                item = OnlineItem(
+                    entity=work.entity,
+                    version=(before.version if before else 0) + 1,
+                    definition=definition.digest,
+                    position=found.positions[place],
+                    time_us=found.times_us[place],
+                    features=features_json(found.features_of(place)),
+                    state=state,
+                )
+            # `map` asks for the events first, so none of the outcomes is lost.
+            steps[work.entity] = _Step(item, list(map(Folded, work.events, outcomes)))
+    return [steps[work.entity] for work in works]
 
 
 def _put(work: Work, item: OnlineItem | None, store: OnlineStore) -> int:
@@ -163,7 +183,8 @@ def _put(work: Work, item: OnlineItem | None, store: OnlineStore) -> int:
         except StateConflictError:
             if attempt == LOST_RACES - 1:
                 raise
-            item = _fold(work, store.load([work.entity]).get(work.entity)).item
+            [step] = _fold([work], store.load([work.entity]))
+            item = step.item
         else:
             return 1
     return 0

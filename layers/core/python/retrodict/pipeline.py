@@ -38,27 +38,69 @@ class Pipeline:
         Name of the package, part of the key of every online item.
     features
         One feature set for each event type that the pipeline reads.
+    retiring
+        Feature sets as they were before. They are folded beside those that take their
+        place, and read until these are verified; see `retrodict.switching`.
     model
-        What is trained on them and served, or None.
+        What is trained on the features and served, or None.
 
     Raises
     ------
     FeatureDefinitionError
-        A member of `features` is no class decorated with ``@features``.
+        A member of `features` or `retiring` is no class decorated with ``@features``.
     PipelineDefinitionError
-        There are no features, or the model reads those of no set of them.
+        There are no features, the model reads those of no set of them, or a retiring
+        set is current as well, or nothing takes its place.
     """
 
     def __init__(
-        self, name: str, *, features: Sequence[object], model: Model | None = None
+        self,
+        name: str,
+        *,
+        features: Sequence[object],
+        retiring: Sequence[object] = (),
+        model: Model | None = None,
     ) -> None:
         self.name = name
         self.features = tuple(map(feature_set, features))
+        self.retiring = tuple(map(feature_set, retiring))
         self.model = model
         if not self.features:
             raise PipelineDefinitionError(f"pipeline {name!r} has no features")
+        for old in self.retiring:
+            self._check_retiring(old)
         if model is not None:
             self.trained_on  # noqa: B018 - refuse a model of no set at once
+
+    def _check_retiring(self, old: FeatureSet) -> None:
+        if [d.digest for d in self.definitions].count(old.digest) > 1:
+            raise PipelineDefinitionError(
+                f"pipeline {self.name!r} retires {old.name!r}, but another of its sets "
+                "means the same: leave it out of `retiring`, there is nothing to switch"
+            )
+        if old.event not in {definition.event for definition in self.features}:
+            raise PipelineDefinitionError(
+                f"pipeline {self.name!r} retires {old.name!r}, but none of its features"
+                f" reads {old.event.contract().type!r}: nothing takes its place"
+            )
+
+    @property
+    def definitions(self) -> tuple[FeatureSet, ...]:
+        """Every feature set that is folded: the current ones, then the retiring."""
+        return (*self.features, *self.retiring)
+
+    @property
+    def served(self) -> tuple[FeatureSet, ...]:
+        """The feature sets that a champion may have been trained on.
+
+        Raises
+        ------
+        PipelineDefinitionError
+            The pipeline has no model.
+        """
+        current = self.trained_on
+        before = (old for old in self.retiring if old.event is current.event)
+        return (current, *before)
 
     @property
     def trained_on(self) -> FeatureSet:
@@ -206,7 +248,7 @@ def load_catalog() -> Catalog:
     contracts: dict[str, type[Event]] = {event.contract().type: event for event in ours}
     lateness_us: dict[str, int] = dict.fromkeys(contracts, SYSTEM_LATENESS_US)
     for pipeline in load_pipelines().values():
-        for definition in pipeline.features:
+        for definition in pipeline.definitions:
             name = definition.event.contract().type
             lateness = lateness_us.setdefault(name, definition.lateness_us)
             contract = contracts.setdefault(name, definition.event)
@@ -232,6 +274,6 @@ def definitions_of(event_type: str) -> tuple[tuple[Pipeline, FeatureSet], ...]:
     return tuple(
         (pipeline, definition)
         for pipeline in load_pipelines().values()
-        for definition in pipeline.features
+        for definition in pipeline.definitions
         if definition.event.contract().type == event_type
     )

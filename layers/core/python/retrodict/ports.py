@@ -7,14 +7,13 @@ sign the same test in ``tests/contract``.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from retrodict.envelope import StampedEvent
 from retrodict.lifecycle import Decided, Recorded
 
 
-@dataclass(frozen=True, slots=True)
-class KeyedBatch:
+class KeyedBatch(NamedTuple):
     """Events of one entity key in the order of their positions, shape (n,)."""
 
     key: str

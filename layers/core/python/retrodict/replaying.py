@@ -63,7 +63,7 @@ def replay_log(
         return replay(log.read(buckets=buckets))
     by_type: dict[str, list[tuple[Pipeline, FeatureSet]]] = {}
     for pipeline in load_pipelines().values():
-        for definition in pipeline.features:
+        for definition in pipeline.definitions:
             several = by_type.setdefault(definition.event.contract().type, [])
             several.append((pipeline, definition))
     items: dict[str, OnlineItem] = {}
@@ -133,9 +133,10 @@ def split_scoring(
 def scored_entities(entities: Iterable[str]) -> list[str]:
     """Return those of the entities that `score_events` keeps a state of as well."""
     prefixes = tuple(
-        pipeline.entity(pipeline.trained_on, "")
+        pipeline.entity(definition, "")
         for pipeline in load_pipelines().values()
         if pipeline.model is not None
+        for definition in pipeline.served
     )
     return [entity for entity in entities if entity.startswith(prefixes)]
 
@@ -154,7 +155,7 @@ def _current() -> set[str]:
     return {
         pipeline.entity(definition, "").removesuffix("#")
         for pipeline in load_pipelines().values()
-        for definition in pipeline.features
+        for definition in pipeline.definitions
     }
 
 

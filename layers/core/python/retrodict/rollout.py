@@ -323,5 +323,5 @@ def check_deployable(artifact: Artifact, pipeline: Pipeline) -> None:
     ArtifactRefusedError
         It is another pipeline's, of another feature definition, or no model.
     """
-    artifact.check_compatible(pipeline)
+    artifact.definition_in(pipeline)
     artifact.scorer.score([probe_of(artifact)[name] for name in artifact.features])

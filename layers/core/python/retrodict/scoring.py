@@ -10,12 +10,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 from retrodict.artifact import Artifact
 from retrodict.envelope import StampedEvent
 from retrodict.errors import MissingFeatureError, StateConflictError, TransientError
 from retrodict.expressions import Number
+from retrodict.features import FeatureSet
 from retrodict.online import features_json
 from retrodict.pipeline import Pipeline, load_pipelines
 from retrodict.ports import IngestStream, KeyedBatch, OnlineItem, OnlineStore
@@ -128,6 +130,7 @@ class StreamWork:
 
     entity: str
     pipeline: Pipeline
+    definition: FeatureSet
     sequence_number: str
     events: list[StampedEvent] = field(default_factory=list)
 
@@ -157,19 +160,26 @@ class StreamScored:
 
 
 def plan(batches: Iterable[tuple[str, KeyedBatch]]) -> list[StreamWork]:
-    """Gather delivered events by scoring state, for every pipeline with a model."""
-    pipelines = [p for p in load_pipelines().values() if p.model is not None]
-    read = {p.name: p.trained_on.event.contract().type for p in pipelines}
+    """Gather delivered events by scoring state, for every pipeline with a model.
+
+    A definition that retires is folded beside the one that takes its place, so that
+    whichever the champion was trained on is there to be scored.
+    """
+    read: dict[str, list[tuple[Pipeline, FeatureSet]]] = {}
+    for pipeline in load_pipelines().values():
+        for definition in pipeline.served if pipeline.model is not None else ():
+            event_type = definition.event.contract().type
+            read.setdefault(event_type, []).append((pipeline, definition))
     works: dict[str, StreamWork] = {}
     for sequence_number, batch in batches:
         for event in batch.events:
-            for pipeline in pipelines:
-                if event.type != read[pipeline.name]:
-                    continue
-                entity = SCORING + pipeline.entity(pipeline.trained_on, batch.key)
+            for pipeline, definition in read.get(event.type, ()):
+                entity = SCORING + pipeline.entity(definition, batch.key)
                 work = works.get(entity)
                 if work is None:
-                    work = works[entity] = StreamWork(entity, pipeline, sequence_number)
+                    work = works[entity] = StreamWork(
+                        entity, pipeline, definition, sequence_number
+                    )
                 work.events.append(event)
     return list(works.values())
 
@@ -183,7 +193,9 @@ def score_stream(
     """Fold every work, put the predictions on the streams, and keep the states last.
 
     A crash, or a refusal, between the two is healed by redelivery: the state is the
-    old one then, and gives the same predictions under the same ids. Stops at the first
+    old one then, and gives the same predictions under the same ids. States of other
+    definitions than the champion's are kept before its own, so that a champion that
+    takes over in between finds there what was predicted already. Stops at the first
     refusal.
 
     Parameters
@@ -195,22 +207,27 @@ def score_stream(
     """
     done = StreamScored()
     predictions: list[Prediction] = []
-    items: list[OnlineItem] = []
     rest = list(works)
     try:
         stored = store.load([work.entity for work in works])
+        scored = []
         for work in works:
-            artifact = champions.get(work.pipeline.name)
+            champion = champions.get(work.pipeline.name)
+            is_its = champion is not None and (
+                champion.definition == work.definition.digest
+            )
+            artifact = champion if is_its else None
             item, made = _fold(work, stored.get(work.entity), artifact, done)
             predictions += made
-            items += [item] if item is not None else []
+            if item is not None:
+                scored.append((is_its, work, item))
+        scored.sort(key=itemgetter(0))
         if predictions:
             records = [prediction.to_record() for prediction in predictions]
             for stream in streams:
                 stream.put(records)
-        kept = {item.entity for item in items}
-        rest = [work for work in works if work.entity in kept]
-        for item in items:
+        rest = [work for _, work, _ in scored]
+        for _, _, item in scored:
             store.put(item)
             rest.pop(0)
     except (StateConflictError, TransientError) as error:
@@ -231,7 +248,7 @@ def _fold(
     done: StreamScored,
 ) -> tuple[OnlineItem | None, list[Prediction]]:
     """Return the new item, None if nothing changed, and the predictions of the work."""
-    definition = work.pipeline.trained_on
+    definition = work.definition
     before = KeyState.decode(definition, stored.state if stored else None)
     after, folded = before.fold(work.events, emit=artifact is not None)
     if after == before:

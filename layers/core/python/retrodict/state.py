@@ -10,7 +10,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Final, NamedTuple, Self
 
 from retrodict import codec
 from retrodict.envelope import StampedEvent
@@ -32,8 +32,11 @@ class Outcome(StrEnum):
     TOO_FAST = "too_fast"
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
+OUTCOMES: Final = tuple(Outcome)
+"""What the numbers that the compiled folds give for outcomes stand for."""
+
+
+class Folded(NamedTuple):
     """One event, its outcome, and the features served with it.
 
     Attributes

@@ -240,9 +240,14 @@ def _not_json(text: str, error: json.JSONDecodeError) -> Violation:
         or any(literal.startswith(rest) for literal in _LITERALS)
     )
     if text[0] in '{["' and is_cut:
-        return _broken(Reason.TRUNCATED, "a whole JSON document", text[-80:])
+        return truncated(text)
     expected = f"JSON ({error.msg} at character {error.pos})"
     return _broken(Reason.INVALID_JSON, expected, rest[:80])
+
+
+def truncated(text: str) -> Violation:
+    """Say that a document, without white space around it, is not whole."""
+    return _broken(Reason.TRUNCATED, "a whole JSON document", text[-80:])
 
 
 def _not_an_object(value: Any) -> Violation:

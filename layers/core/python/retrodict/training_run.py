@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from retrodict.artifact import Artifact
 from retrodict.deciding import record
-from retrodict.errors import ArtifactRefusedError
+from retrodict.errors import ArtifactRefusedError, IncompatibleArtifactError
 from retrodict.judging import Verdict
 from retrodict.lifecycle import (
     CandidateJudged,
@@ -86,7 +86,13 @@ def check_candidate(
     ArtifactRefusedError
         It was fitted on other rows, for another run, or on other features.
     """
-    candidate.check_compatible(pipeline)
+    definition = candidate.definition_in(pipeline)
+    if definition is not pipeline.trained_on:
+        raise IncompatibleArtifactError(
+            f"the candidate was trained on {definition.name!r} of definition "
+            f"{definition.digest[:12]}, which is retiring: a candidate is trained on "
+            f"the current one, {pipeline.trained_on.digest[:12]}"
+        )
     if candidate.training_set != request["training_set"]:
         raise ArtifactRefusedError(
             f"the candidate was fitted on {candidate.training_set}, the rows of this "

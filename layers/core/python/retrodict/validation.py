@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -22,7 +23,8 @@ from retrodict.envelope import (
     open_envelope,
     unsafe_key,
 )
-from retrodict.fast_lane import FastLane
+from retrodict.fast_lane import CUT_OFF, PAYLOAD, Columns, FastLane, Unsure
+from retrodict.ports import KeyedBatch
 from retrodict.reasons import Reason, Tag, Violation, violation
 from retrodict.stamps import FUTURE_TOLERANCE_US
 from retrodict.strict_json import (
@@ -31,7 +33,9 @@ from retrodict.strict_json import (
     is_encoded_json,
     parse,
     separators,
+    truncated,
 )
+from retrodict.wire import WireEvents
 
 MAX_DATA_CHARACTERS: Final = 256 * 1024
 """Canonical payload of one event; what is stamped must fit one record again."""
@@ -74,7 +78,7 @@ class Catalog:
 
     @cached_property
     def fast_lane(self) -> FastLane:
-        """What accepts the ordinary record; compiled for the first one."""
+        """What accepts ordinary records; made for the first ones."""
         return FastLane(self.contracts, self.lateness_us)
 
 
@@ -116,8 +120,98 @@ class Rejected:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of a batch.
+
+    Attributes
+    ----------
+    batches
+        Accepted events by key, the events of a key in order.
+    accepted
+        How many they are.
+    rejected
+        In order.
+    """
+
+    batches: list[KeyedBatch]
+    accepted: int
+    rejected: list[Rejected]
+
+
+class Records(Columns, Protocol):
+    """Records in columns, and each of them."""
+
+    def arrival(self, place: int) -> Arrival:
+        """Return how a record came."""
+
+    def raw(self, place: int) -> bytes:
+        """Return the bytes of a record."""
+
+
+def validate_batch(records: Records, catalog: Catalog) -> Judged:
+    """Judge every record as `validate` does, the ordinary ones all at once."""
+    batches: list[KeyedBatch] = []
+    rejected: list[tuple[int, Rejected]] = []
+    accepted = 0
+    for read in catalog.fast_lane.read(records):
+        batch = (
+            read
+            if isinstance(read, KeyedBatch)
+            else _look_closer(read, records, catalog, rejected)
+        )
+        if batch.events:
+            accepted += len(batch.events)
+            batches.append(batch)
+    rejected.sort(key=itemgetter(0))
+    return Judged(batches, accepted, [one for _, one in rejected])
+
+
+def _look_closer(
+    unsure: Unsure,
+    records: Records,
+    catalog: Catalog,
+    rejected: list[tuple[int, Rejected]],
+) -> KeyedBatch:
+    """Return the events of a key of which not every record was ordinary."""
+    found: dict[int, tuple[str, bytes]] = {}
+    for place, known in unsure.unknown:
+        raw, arrival = records.raw(place), records.arrival(place)
+        verdict = _judge_known(known, raw, arrival, catalog)
+        if isinstance(verdict, Rejected):
+            rejected.append((place, verdict))
+        else:
+            found[place] = verdict.event.type, verdict.event.to_json()
+    if not found:
+        return KeyedBatch(unsure.key, unsure.ordinary)
+    found |= unsure.wires()
+    wires = [found[place][1] for place in sorted(found)]
+    types = tuple(sorted({event_type for event_type, _ in found.values()}))
+    return KeyedBatch(unsure.key, WireEvents(b",".join(wires), len(wires), types))
+
+
+def _judge_known(
+    kind: int, raw: bytes, arrival: Arrival, catalog: Catalog
+) -> Accepted | Rejected:
+    """Judge as `validate` does, and leave out what is known to be in order."""
+    if kind == CUT_OFF:
+        cut_off = truncated(raw.decode("ascii").strip())
+        return Rejected(raw, arrival, (cut_off,), None)
+    if kind == PAYLOAD:
+        document: dict[str, Any] = json.loads(raw)
+        key = document["subject"]
+        contract = catalog.contracts[document["type"]].contract()
+        found: list[Violation] = []
+        data, _ = contract.check(document["data"], found)
+        found += _judge_keys(key, contract, data, arrival)
+        if found:
+            identity = (document["source"], document["id"], key)
+            return Rejected(raw, arrival, tuple(dict.fromkeys(found)), identity)
+    return validate(raw, arrival, catalog)
+
+
 def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejected:
-    """Judge `raw` by the contract that it names.
+    """Judge `raw` by the contract that it names, with every reason.
 
     Examples
     --------
@@ -125,18 +219,6 @@ def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejec
     >>> validate(b"", arrival, Catalog({})).violations[0].reason.value
     'empty'
     """
-    event = catalog.fast_lane.read(
-        raw, arrival.position, arrival.partition_key, arrival.arrived_at_us
-    )
-    if event is not None:
-        return Accepted(event)
-    return validate_closely(raw, arrival, catalog)
-
-
-def validate_closely(
-    raw: bytes, arrival: Arrival, catalog: Catalog
-) -> Accepted | Rejected:
-    """Judge `raw` as `validate` does, with every reason, and not in a hurry."""
     parsed = parse(raw)
     if not isinstance(parsed, Parsed):
         return Rejected(raw, arrival, parsed, _identity(_read_loosely(raw)))
@@ -145,7 +227,7 @@ def validate_closely(
     contract, data, more, extra_tags = _judge_data(document, envelope, catalog)
     tags |= extra_tags
     found += more
-    found += _judge_keys(envelope, contract, data, arrival)
+    found += _judge_keys(envelope.subject, contract, data, arrival)
     observed_at_us = _observed_at(envelope, arrival)
     found += _judge_time(envelope, observed_at_us, arrival)
     if found or contract is None or envelope.time_us is None:
@@ -281,12 +363,11 @@ def _not_an_object(document: Mapping[str, Any], data: Any) -> list[Violation]:
 
 
 def _judge_keys(
-    envelope: Envelope,
+    key: str | None,
     contract: Contract | None,
     data: Mapping[str, Any],
     arrival: Arrival,
 ) -> list[Violation]:
-    key = envelope.subject
     if key is None:
         return []
     unsafe = unsafe_key(key)

@@ -42,11 +42,22 @@ _NUMBERS: Final = (int, float)
 def count(field: object, window: Window) -> Statistic:
     """Count the events in `window` whose `field` is not null; 0 when empty.
 
+    Returns
+    -------
+    Statistic
+        ``{event}``, whole.
+
+    References
+    ----------
+    .. [1] ISO/IEC 9075-2 (SQL), aggregate functions: nulls are left out.
+
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> count(Reading.value, last("10m")).describe()
     'count(sensor.reading.value, last(600000000us))'
+    >>> count(Reading.value, last("10m")).compute([20.5, 21.0])
+    2
     """
     return Statistic("count", field, window)
 
@@ -54,11 +65,23 @@ def count(field: object, window: Window) -> Statistic:
 def mean(field: object, window: Window) -> Statistic:
     """Average `field` over `window`: `statistics.mean`; null when empty.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] J. R. Shewchuk (1997), Discrete Comput. Geom. 18, 305-363.
+       doi:10.1007/PL00009321; the correctly rounded exact sum.
+
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> mean(Reading.value, last(3)).describe()
     'mean(sensor.reading.value, last(3))'
+    >>> mean(Reading.value, last(3)).compute([20.0, 21.0, 23.5])
+    21.5
     """
     return Statistic("mean", field, window)
 
@@ -75,10 +98,20 @@ def same_hour_mean(field: object, days: int, *, at_least: int = 1) -> Statistic:
     at_least
         With fewer events that have the field, the average is null.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
     Raises
     ------
     FeatureDefinitionError
         `days` is not between 1 and `MOST_SLOTS`, or `at_least` is not positive.
+
+    References
+    ----------
+    .. [1] R. J. Hyndman, G. Athanasopoulos (2021), "Forecasting: Principles and
+       Practice", 3rd ed., section 5.2, the seasonal naive method.
 
     Examples
     --------
@@ -91,6 +124,16 @@ def same_hour_mean(field: object, days: int, *, at_least: int = 1) -> Statistic:
 
 def same_hour_std(field: object, days: int, *, at_least: int = 2) -> Statistic:
     """Spread of `field` over the same hour of earlier days; see `same_hour_mean`.
+
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] NIST/SEMATECH e-Handbook of Statistical Methods, section 1.3.5.6, the
+       standard deviation with n - 1.
 
     Examples
     --------
@@ -108,6 +151,16 @@ def same_hour_of_week_mean(
 
     As `same_hour_mean`, where a Monday is not like a Sunday.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] R. J. Hyndman, G. Athanasopoulos (2021), "Forecasting: Principles and
+       Practice", 3rd ed., section 5.2, the seasonal naive method.
+
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
@@ -119,6 +172,16 @@ def same_hour_of_week_mean(
 
 def same_hour_of_week_std(field: object, weeks: int, *, at_least: int = 2) -> Statistic:
     """Spread of `field` over the same hour of the week in earlier weeks.
+
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] NIST/SEMATECH e-Handbook of Statistical Methods, section 1.3.5.6, the
+       standard deviation with n - 1.
 
     Examples
     --------
@@ -144,11 +207,23 @@ def _same_hour(unit: str, count: int, period_hours: int, at_least: int) -> SameS
 def std(field: object, window: Window) -> Statistic:
     """Spread of `field` over `window`: `statistics.std`; null for fewer than two.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] NIST/SEMATECH e-Handbook of Statistical Methods, section 1.3.5.6, the
+       standard deviation with n - 1.
+
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> std(Reading.value, last("10m")).unit
     'Cel'
+    >>> std(Reading.value, last("10m")).compute([2.0, 4.0])
+    1.4142135623730951
     """
     return Statistic("std", field, window)
 
@@ -156,11 +231,22 @@ def std(field: object, window: Window) -> Statistic:
 def minimum(field: object, window: Window) -> Statistic:
     """Smallest `field` in `window`; null when empty.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] ISO/IEC 9075-2 (SQL), aggregate functions: nulls are left out.
+
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> minimum(Reading.value, last(3)).describe()
     'min(sensor.reading.value, last(3))'
+    >>> minimum(Reading.value, last(3)).compute([21.0, 20.5, 23.0])
+    20.5
     """
     return Statistic("min", field, window)
 
@@ -168,11 +254,22 @@ def minimum(field: object, window: Window) -> Statistic:
 def maximum(field: object, window: Window) -> Statistic:
     """Largest `field` in `window`; null when empty.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] ISO/IEC 9075-2 (SQL), aggregate functions: nulls are left out.
+
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> maximum(Reading.value, last(3)).describe()
     'max(sensor.reading.value, last(3))'
+    >>> maximum(Reading.value, last(3)).compute([21.0, 20.5, 23.0])
+    23.0
     """
     return Statistic("max", field, window)
 
@@ -180,11 +277,22 @@ def maximum(field: object, window: Window) -> Statistic:
 def last_value(field: object, window: Window) -> Statistic:
     """Latest `field` in `window` that is not null; null when empty.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] ISO/IEC 9075-2 (SQL), LAST_VALUE with IGNORE NULLS.
+
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> last_value(Reading.value, last("10m")).describe()
     'last(sensor.reading.value, last(600000000us))'
+    >>> last_value(Reading.value, last("10m")).compute([21.0, 20.5])
+    20.5
     """
     return Statistic("last", field, window)
 
@@ -192,11 +300,23 @@ def last_value(field: object, window: Window) -> Statistic:
 def total(field: object, window: Window) -> Statistic:
     """Sum `field` over `window`: the exact sum, rounded once; null when empty.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] J. R. Shewchuk (1997), Discrete Comput. Geom. 18, 305-363.
+       doi:10.1007/PL00009321; the correctly rounded exact sum.
+
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> total(Reading.value, last(3)).describe()
     'sum(sensor.reading.value, last(3))'
+    >>> total(Reading.value, last(3)).compute([1e16, 1.0, -1e16])
+    1.0
     """
     return Statistic("sum", field, window)
 
@@ -204,11 +324,22 @@ def total(field: object, window: Window) -> Statistic:
 def first_value(field: object, window: Window) -> Statistic:
     """Earliest `field` in `window` that is not null; null when empty.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] ISO/IEC 9075-2 (SQL), FIRST_VALUE with IGNORE NULLS.
+
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> first_value(Reading.value, last("10m")).describe()
     'first(sensor.reading.value, last(600000000us))'
+    >>> first_value(Reading.value, last("10m")).compute([21.0, 20.5])
+    21.0
     """
     return Statistic("first", field, window)
 
@@ -216,11 +347,22 @@ def first_value(field: object, window: Window) -> Statistic:
 def distinct(field: object, window: Window) -> Statistic:
     """Count the different values of `field` in `window`; 0 when empty.
 
+    Returns
+    -------
+    Statistic
+        ``{value}``, whole.
+
+    References
+    ----------
+    .. [1] ISO/IEC 9075-2 (SQL), COUNT(DISTINCT).
+
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> distinct(Reading.value, last(24)).unit
     '{value}'
+    >>> distinct(Reading.value, last(24)).compute([20.5, 21.0, 20.5])
+    2
     """
     return Statistic("distinct", field, window)
 
@@ -233,16 +375,28 @@ def quantile(field: object, share: float, window: Window) -> Statistic:
     share
         From 0, the minimum, over 0.5, the median, to 1, the maximum; as written.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
     Raises
     ------
     FeatureDefinitionError
         `share` is not between 0 and 1.
+
+    References
+    ----------
+    .. [1] R. J. Hyndman, Y. Fan (1996), Am. Stat. 50, 361-365, definition 7.
+       doi:10.2307/2684934
 
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> quantile(Reading.value, 0.9, last("10m")).describe()
     'quantile(sensor.reading.value, last(600000000us), 9/10)'
+    >>> quantile(Reading.value, 0.9, last("10m")).compute([1.0, 2.0])
+    1.9
     """
     is_number = isinstance(share, _NUMBERS) and not isinstance(share, bool)
     if not is_number or not 0 <= share <= 1:
@@ -260,16 +414,27 @@ def share(condition: object, window: Window) -> Statistic:
     condition
         A field compared with a number, such as ``Reading.value > 30``.
 
+    Returns
+    -------
+    Statistic
+        ``1``, from 0 to 1.
+
     Raises
     ------
     FeatureDefinitionError
         `condition` is something else.
+
+    References
+    ----------
+    .. [1] The relative frequency: the mean of the condition as 0 or 1.
 
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> share(Reading.value > 30, last("10m")).describe()
     'share(sensor.reading.value > 30, last(600000000us))'
+    >>> share(Reading.value > 30, last("10m")).compute([20.0, 31.0])
+    0.5
     """
     if (
         not isinstance(condition, Arithmetic)
@@ -287,16 +452,28 @@ def share(condition: object, window: Window) -> Statistic:
 def rate(field: object, window: Window) -> Statistic:
     """Events a second in `window`, a stretch of time, whose `field` is not null.
 
+    Returns
+    -------
+    Statistic
+        ``{event}/s``.
+
     Raises
     ------
     FeatureDefinitionError
         `window` is a number of events.
+
+    References
+    ----------
+    .. [1] D. R. Cox, P. A. W. Lewis (1966), "The Statistical Analysis of Series of
+       Events", section 2.1: events over the time in which they came.
 
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> rate(Reading.value, last("10m")).unit
     '{event}/s'
+    >>> rate(Reading.value, last("10m")).compute([20.5] * 60)
+    0.1
     """
     return Rate(field, window)
 
@@ -312,16 +489,30 @@ def decayed_mean(field: object, window: Window, *, half_life: str) -> Statistic:
     half_life
         A duration, such as ``"2m"``.
 
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
     Raises
     ------
     FeatureDefinitionError
         `half_life` is no duration, or `window` has panes.
+
+    References
+    ----------
+    .. [1] G. Zumbach, U. Mueller (2001), "Operators on Inhomogeneous Time Series",
+       Int. J. Theor. Appl. Finance 4(1), 147-177. doi:10.1142/S0219024901000900
 
     Examples
     --------
     >>> from pipelines.sensor_anomaly.contract import Reading
     >>> decayed_mean(Reading.value, last("10m"), half_life="2m").unit
     'Cel'
+    >>> minute = 60_000_000
+    >>> word = decayed_mean(Reading.value, last("10m"), half_life="2m")
+    >>> word.compute_aged([1.0, 4.0], [2 * minute, 0])
+    3.0
     """
     return Decayed("mean", field, window, _half_life(half_life))
 
@@ -330,6 +521,15 @@ def decayed_std(field: object, window: Window, *, half_life: str) -> Statistic:
     """Spread of `field` over `window` with the weights of `decayed_mean`.
 
     `statistics.weighted_std`; null for fewer than two.
+
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] pandas, ``DataFrame.ewm(times=...).std(bias=False)``.
 
     Examples
     --------
@@ -354,10 +554,19 @@ def category(field: object, values: Sequence[str]) -> Category:
     model can tell it from all others; null stays null. A category is a column: it may
     stand in a statistic, such as ``distinct(category(...), last("1h"))``.
 
+    Returns
+    -------
+    Category
+        ``1``, a whole number from 0 to ``len(values)``.
+
     Raises
     ------
     FeatureDefinitionError
         `field` is no text field, or `values` are not different texts.
+
+    References
+    ----------
+    .. [1] scikit-learn, ``OrdinalEncoder(handle_unknown="use_encoded_value")``.
 
     Examples
     --------
@@ -461,6 +670,15 @@ def statistic(
 def spread(values: tuple[float, ...]) -> float | None:
     """Return the greatest value less the least; null when empty.
 
+    Returns
+    -------
+    float or None
+        In the unit of the values.
+
+    References
+    ----------
+    .. [1] NIST/SEMATECH e-Handbook of Statistical Methods, section 1.3.5.6, the range.
+
     Examples
     --------
     >>> spread.__wrapped__((1.0, 4.0, 2.0))
@@ -471,6 +689,16 @@ def spread(values: tuple[float, ...]) -> float | None:
 
 def elapsed() -> Expression:
     """Seconds since the event before the current one; null for the first.
+
+    Returns
+    -------
+    Expression
+        In ``s``, exact to the microsecond.
+
+    References
+    ----------
+    .. [1] D. R. Cox, P. A. W. Lewis (1966), "The Statistical Analysis of Series of
+       Events", section 1.2: the interval between events.
 
     Examples
     --------
@@ -483,6 +711,15 @@ def elapsed() -> Expression:
 def hour_of_day() -> Expression:
     """Hour of the current event's time, UTC, 0 to 23.
 
+    Returns
+    -------
+    Expression
+        In ``h``.
+
+    References
+    ----------
+    .. [1] ISO 8601-1:2019, 24-hour clock.
+
     Examples
     --------
     >>> hour_of_day().describe()
@@ -494,6 +731,15 @@ def hour_of_day() -> Expression:
 def day_of_week() -> Expression:
     """Day of the current event's time, UTC: Monday is 0, Sunday 6.
 
+    Returns
+    -------
+    Expression
+        In ``d``.
+
+    References
+    ----------
+    .. [1] Python, ``datetime.date.weekday``; ISO 8601-1:2019 counts from 1.
+
     Examples
     --------
     >>> day_of_week().describe()
@@ -504,6 +750,16 @@ def day_of_week() -> Expression:
 
 def difference(field: object, lag: int = 1) -> Statistic:
     """Return the latest `field` minus that of `lag` events before; null when fewer.
+
+    Returns
+    -------
+    Statistic
+        In the unit of `field`.
+
+    References
+    ----------
+    .. [1] G. E. P. Box, G. M. Jenkins (1970), "Time Series Analysis", section 4.1:
+       differences at a lag.
 
     Examples
     --------
@@ -520,6 +776,16 @@ def ratio(field: object, lag: int = 1) -> Statistic:
     """Return the latest `field` over that of `lag` events before; null when fewer.
 
     Null too where the earlier one is zero.
+
+    Returns
+    -------
+    Statistic
+        ``1``.
+
+    References
+    ----------
+    .. [1] The index of a value over an earlier one, as ``pandas.Series.pct_change``
+       plus 1.
 
     Examples
     --------
