@@ -385,6 +385,8 @@ def main() -> None:
     tables: dict[str, Any] = {}
     if chosen.only != "online":
         table = derived(fleet(chosen.events // KEYS * KEYS), Reading.contract())
+        keys = table["key"].dictionary_encode()  # as the log reads them
+        table = table.set_column(0, "key", keys)
         for name, definition in (
             (f"last {ROWS} rows", ROWS_SET),
             (f"last {WINDOW_S} s", SECONDS_SET),

@@ -776,8 +776,8 @@ MUTANTS: Final = (
     Mutant(
         "edges within a run are believed",
         f"{CORE}arrow_events.py",
-        "if held.null_count or len(self.edges) - self.edges.null_count != len(places):",
-        "if held.null_count:",
+        "if not is_edge[places].all() or len(at) != len(places):",
+        "if not is_edge[places].all():",
         EDGES,
     ),
     Mutant(

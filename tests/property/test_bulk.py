@@ -247,6 +247,29 @@ def test_the_compiled_fold_gives_the_bits_of_the_plain_fold(
 
 
 @pytest.mark.parametrize("definition", [COMPILED, SLOTTED], ids=lambda d: d.name)
+def test_events_of_one_time_stand_in_the_order_of_their_identities(
+    definition: FeatureSet,
+) -> None:
+    events = [
+        reading(
+            float(n),
+            at_s=n // 5,
+            id=str(n),
+            number=n,
+            key="s-1",
+            data={"level": float(-n), "mode": "on"},
+        )
+        for n in range(1, 26)
+    ]
+    asks = [
+        (e.time_us + late_us, n) for n, e in enumerate(events) for late_us in (0, 1)
+    ]
+    asks += [(e.time_us, len(events)) for e in events[::-1]]  # and backwards
+
+    check_bulk(definition, {"s-1": events}, {"s-1": asks})
+
+
+@pytest.mark.parametrize("definition", [COMPILED, SLOTTED], ids=lambda d: d.name)
 @settings(deadline=None, max_examples=40)
 @given(events=arrivals("s-1"), seed=st.integers(0, 2**32))
 def test_only_the_rows_that_are_wanted_are_written(

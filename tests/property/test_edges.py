@@ -164,7 +164,7 @@ def test_what_nobody_has_merged_yet_is_put_behind_the_merged_days() -> None:
     "other",
     [
         merged(DAYS[0]),
-        merged([event(10, "a"), event(30, "a")]),
+        merged([event(n, "a") for n in (10, 31, 35)]),
         encode([event(3, "c")], CONTRACT),
     ],
     ids=["the same day", "a run over another", "an event again"],
@@ -188,6 +188,40 @@ def test_groups_that_somebody_has_cut_otherwise_are_read_with_their_positions() 
     assert log.readings_for(["a"]) == 2
     assert told(log.known(positions=False, keys=["a"])) == told(
         log.known(positions=True, keys=["a"])
+    )
+
+
+def grouped(days: Sequence[Sequence[StampedEvent]]) -> pa.Table:
+    """Return the row groups of several segments as one."""
+    return pa.concat_tables([pq.read_table(BytesIO(merged(day))) for day in days])
+
+
+def joined(table: pa.Table) -> Segments:
+    raw = BytesIO()
+    pq.write_table(table, raw, **options_of(CONTRACT))
+    return Segments([raw.getvalue()])
+
+
+def test_groups_that_somebody_has_joined_are_runs_of_their_own() -> None:
+    halves = [[event(n, "a") for n in range(s, s + 9)] for s in (1, 10)]
+    log, other = joined(grouped(halves)), joined(grouped(halves[::-1]))
+
+    assert log.readings_for(["a"]) == 1
+    assert other.readings_for(["a"]) == 1
+    for one in (log, other):
+        assert told(one.known(positions=False, keys=["a"])) == told(
+            one.known(positions=True, keys=["a"])
+        )
+
+
+def test_a_group_that_lost_the_edge_of_another_is_read_with_its_positions() -> None:
+    first, second = ([event(n, "a") for n in range(s, s + 9)] for s in (10, 1))
+    table = grouped([first, second])
+    cut = joined(pa.concat_tables([table.slice(0, 9), table.slice(10)]))
+
+    assert cut.readings_for(["a"]) == 2
+    assert told(cut.known(positions=False, keys=["a"])) == told(
+        cut.known(positions=True, keys=["a"])
     )
 
 

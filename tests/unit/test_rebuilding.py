@@ -75,8 +75,10 @@ def test_parts_rebuilt_apart_have_the_digest_of_the_whole() -> None:
     assert compare(replayed, store.scan()).apart == ()
 
 
-def test_a_log_in_columns_folds_to_the_items_of_its_events() -> None:
+@pytest.mark.parametrize("event_bytes", [50, 16 << 20])
+def test_a_log_in_columns_folds_to_the_items_of_its_events(event_bytes: int) -> None:
     log = logged(events())
+    log.event_bytes = event_bytes  # of a large log, a part of the keys at a time
 
     assert replay_log(log) == replay(log.read())
     assert replay_log(log, buckets=[3, 4]) == replay(log.read(buckets=[3, 4]))

@@ -8,7 +8,7 @@ one and lifted, as `retrodict.upcasting` does. Either way the columns are those 
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -174,6 +174,12 @@ def known_by(
     """
     several = [tables] if isinstance(tables, pa.Table) else tables
     parts = [_Part(definitions, table) for table in several if table.num_rows]
+    if len(parts) == 1 and parts[0].edges is not None:
+        runs = _runs(parts)
+        if runs is not None and np.all(np.diff(runs.start) > 0):
+            position = _joined(parts)
+            found = _of_runs(definitions, parts, runs, None)
+            return [replace(known, position=position) for known in found]
     return _sorted(definitions, parts)
 
 
@@ -253,12 +259,23 @@ class _Part:
             return None
         keys = pa.chunked_array(self.keys).unify_dictionaries().combine_chunks()
         codes = keys.indices.to_numpy()
-        begins = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
+        is_edge = _is_valid(self.edges)
+        at = np.flatnonzero(is_edge)
+        # An edge behind an edge begins a run: a new row group, or a run of one row.
+        begins = np.unique(
+            np.concatenate(
+                [
+                    [0],
+                    np.flatnonzero(codes[1:] != codes[:-1]) + 1,
+                    at[1:][np.diff(at) == 1],
+                ]
+            )
+        )
         ends = np.append(begins[1:], len(codes)) - 1
         places = np.unique(np.concatenate([begins, ends]))
-        held = self.edges.take(pa.array(places))
-        if held.null_count or len(self.edges) - self.edges.null_count != len(places):
+        if not is_edge[places].all() or len(at) != len(places):
             return None
+        held = self.edges.take(pa.array(places))
         return (
             keys.dictionary.take(keys.indices.take(pa.array(begins))),
             held.take(pa.array(np.searchsorted(places, begins))),
@@ -380,15 +397,23 @@ def _by_edges(
             return [one.only(keys) for one in known]
         parts.append(_Ordered(known))
     runs = _runs(parts)
-    if runs is None:
-        return None
+    return None if runs is None else _of_runs(definitions, parts, runs, keys)
+
+
+def _of_runs(
+    definitions: Sequence[FeatureSet],
+    parts: Sequence[_Part | _Ordered],
+    runs: "_Runs",
+    keys: Container[str] | None,
+) -> list[KnownEvents]:
+    """Return the events of runs of some keys, or of all."""
     cut = Cut()
     if len(runs.names):
         ends = pc.min_max(runs.first)["min"].as_py(), pc.max(runs.last).as_py()
         cut = Cut(int(runs.rows.sum()), *ends)
     names = runs.names.to_pylist()
-    wanted = np.fromiter((name in keys for name in names), np.bool_, len(names))
-    places = np.flatnonzero(wanted)
+    is_wanted = (keys is None or name in keys for name in names)
+    places = np.flatnonzero(np.fromiter(is_wanted, np.bool_, len(names)))
     own = [names[place] for place in places.tolist()]
     begins = np.array(
         [n == 0 or name != own[n - 1] for n, name in enumerate(own)], np.bool_
@@ -485,6 +510,16 @@ def _gathered(
         len(places), at.ctypes.data, sizes.ctypes.data, joined.ctypes.data
     )
     return joined
+
+
+def _is_valid(array: pa.Array) -> NDArray[np.bool_]:
+    """Return which values of an array are not null, shape (n,)."""
+    valid = array.buffers()[0]
+    if valid is None:
+        return np.ones(len(array), np.bool_)
+    bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
+    found: NDArray[np.bool_] = bits[array.offset :][: len(array)].view(np.bool_)
+    return found
 
 
 def rows_of(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:

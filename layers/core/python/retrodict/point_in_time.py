@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from retrodict import bulk
 from retrodict.arrow_events import Cut, KnownEvents, known_in, rows_of
-from retrodict.buckets import BUCKETS
+from retrodict.buckets import passes
 from retrodict.envelope import StampedEvent
 from retrodict.errors import TrainingRowsError
 from retrodict.features import FeatureSet
@@ -33,9 +33,6 @@ from retrodict.system_events import LabelGiven
 
 METADATA: Final = b"retrodict.training_set"
 """Key of a set's manifest in the metadata of its Arrow schema."""
-
-PASS_BYTES: Final = 16 << 20
-"""Parquet of the log that may come into memory at once."""
 
 _MICROSECONDS: Final = pa.timestamp("us", "UTC")
 _MOMENTS: Final = ("time", "known_at")
@@ -301,7 +298,7 @@ def _join_columns(
     for one in joined:
         by_type.setdefault(one.definition.event.contract().type, []).append(one)
     for event_type, several in by_type.items():
-        for buckets in _passes(log.size_bytes(event_type)):
+        for buckets in passes(log.size_bytes(event_type)):
 
             def read(
                 reading: Reading, event_type: str = event_type, own: range = buckets
@@ -334,14 +331,6 @@ def _until(tables: Iterable[pa.Table], until_us: int | None) -> Iterator[pa.Tabl
             yield table
         else:
             yield table.filter(pc.less_equal(table["observed_at_us"], until_us))
-
-
-def _passes(size_bytes: int) -> list[range]:
-    """Return the parts of the keys of each pass."""
-    at_once = BUCKETS
-    while at_once > 1 and size_bytes * at_once > PASS_BYTES * BUCKETS:
-        at_once //= 2
-    return [range(low, low + at_once) for low in range(0, BUCKETS, at_once)]
 
 
 class _Rows:

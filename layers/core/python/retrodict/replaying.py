@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from retrodict.arrow_events import known_by, reading_of
-from retrodict.buckets import BUCKETS, bucket_of
+from retrodict.buckets import BUCKETS, bucket_of, passes
 from retrodict.bulk_states import items_of
 from retrodict.envelope import StampedEvent
 from retrodict.errors import IncompleteRebuildError
@@ -56,7 +56,8 @@ def replay_log(
 ) -> tuple[dict[str, OnlineItem], Counter[str]]:
     """Return what `replay` returns for all of a log, or for some parts of the keys.
 
-    A log that gives its events as columns is folded in bulk; the bytes are the same.
+    A log that gives its events as columns is folded in bulk, as many parts at once as
+    memory allows; the bytes are the same.
     """
     if not isinstance(log, ColumnLog):
         return replay(log.read(buckets=buckets))
@@ -68,15 +69,19 @@ def replay_log(
     items: dict[str, OnlineItem] = {}
     outcomes: Counter[str] = Counter()
     for event_type, several in by_type.items():
-        reading = reading_of(definition for _, definition in several)
-        tables = log.tables(event_type, reading, buckets=buckets)
-        known = known_by([definition for _, definition in several], tables)
-        for (pipeline, definition), own in zip(several, known, strict=True):
-            found, counted = items_of(
-                definition, own, partial(pipeline.entity, definition)
-            )
-            items |= {item.entity: item for item in found}
-            outcomes += counted
+        definitions = [definition for _, definition in several]
+        reading = reading_of(definitions, arrivals=False)
+        for parts in passes(log.size_bytes(event_type)):
+            wanted = [part for part in parts if buckets is None or part in buckets]
+            if not wanted:
+                continue
+            tables = log.tables(event_type, reading, buckets=wanted)
+            known = known_by(definitions, tables)
+            for (pipeline, definition), own in zip(several, known, strict=True):
+                entity = partial(pipeline.entity, definition)
+                found, counted = items_of(definition, own, entity)
+                items |= {item.entity: item for item in found}
+                outcomes += counted
     return items, outcomes
 
 
