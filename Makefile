@@ -72,6 +72,7 @@ bench: setup ## what one machine carries, and what others reach beside it
 	python benchmarks/validation.py
 	python benchmarks/parquet.py
 	python -m benchmarks.online_store
+	python -m benchmarks.reading
 	python benchmarks/features.py
 	python benchmarks/rebuild.py
 	python benchmarks/training_sets.py

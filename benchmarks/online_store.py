@@ -1,8 +1,9 @@
 """Measure write_features against DynamoDB's API, and what its writes cost.
 
 The real handler works on a moto server in a process of its own, so what is measured is
-the client: decoding, folding, encoding, signing and sending. Rates are events for each
-second of the client's processor time and of the clock. Write units are counted as
+the client: decoding, folding, encoding, signing and sending, with boto3's client and
+with ours. Rates are events for each second of the client's processor time and of the
+clock; how long the server takes is in the second alone. Write units are counted as
 DynamoDB bills them, a unit a started KiB of every item that is put, for ours and for
 two simpler designs over the same states: the whole state in one item, put once a key
 and batch, and put once an event.
@@ -13,17 +14,10 @@ import base64
 import importlib.util
 import math
 import random
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import boto3
-from botocore.exceptions import EndpointConnectionError
 from pipelines.sensor_anomaly.contract import Reading
 from retrodict.envelope import StampedEvent
 from retrodict.features import feature_set, features
@@ -33,16 +27,16 @@ from retrodict.ports import KeyedBatch
 from retrodict.stamps import position
 from retrodict.state import KeyState
 from retrodict.vocabulary import last, mean
+from retrodict_aws.clients import online_store_client
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.kinesis_batch import DeliveredRecord, delivered
 from retrodict_aws.kinesis_event_stream import KinesisIngestStream, encode
 from retrodict_aws.s3_quarantine import S3Quarantine
 
+from benchmarks.dynamodb import ROOT, TABLE, create_table, server
 from benchmarks.peers import write_results
 
-ROOT: Final = Path(__file__).parents[1]
 START_US: Final = 1_767_614_400_000_000
-TABLE: Final = "online"
 KIB: Final = 1024
 BATCH: Final = 500
 KEYS: Final = 1_000
@@ -59,28 +53,49 @@ class Window:
 
 
 class Meter:
-    """A DynamoDB client that counts calls, and write units as they are billed."""
+    """A client that counts calls, their time of the processor, and write units."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.puts = self.units = self.gets = self.deletes = 0
+        self.cpu_s = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        """Put many, and count, where the client can."""
+        if name != "put_items" or not hasattr(self._client, name):
+            raise AttributeError(name)
+        return self._put_items
+
+    def _put_items(self, requests: Sequence[dict[str, Any]]) -> Any:
+        for request in requests:
+            self._count(request)
+        return self._timed(self._client.put_items, {"requests": requests})
+
+    def _count(self, request: dict[str, Any]) -> None:
+        self.puts += 1
+        self.units += math.ceil(size_of(request["Item"]) / KIB)
 
     def put_item(self, **request: Any) -> Any:
         """Put, and count."""
-        self.puts += 1
-        self.units += math.ceil(size_of(request["Item"]) / KIB)
-        return self._client.put_item(**request)
+        self._count(request)
+        return self._timed(self._client.put_item, request)
 
     def batch_get_item(self, **request: Any) -> Any:
         """Get, and count."""
         self.gets += 1
-        return self._client.batch_get_item(**request)
+        return self._timed(self._client.batch_get_item, request)
 
     def delete_item(self, **request: Any) -> Any:
         """Delete, and count: a unit, as a put of an empty item."""
         self.deletes += 1
         self.units += 1
-        return self._client.delete_item(**request)
+        return self._timed(self._client.delete_item, request)
+
+    def _timed(self, call: Callable[..., Any], request: dict[str, Any]) -> Any:
+        began = time.process_time()
+        answer = call(**request)
+        self.cpu_s += time.process_time() - began
+        return answer
 
 
 def size_of(item: dict[str, dict[str, Any]]) -> int:
@@ -94,55 +109,6 @@ def size_of(item: dict[str, dict[str, Any]]) -> int:
             total += len(value)
         total += len(name)
     return total
-
-
-@contextmanager
-def server() -> Iterator[Any]:
-    """Run moto's server, and yield a client of its DynamoDB."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(  # noqa: S603 - a locked package
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    client = boto3.client(
-        "dynamodb",
-        region_name="eu-west-1",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        aws_access_key_id="bench",
-        aws_secret_access_key="bench",  # noqa: S106 - of nothing
-    )
-    try:
-        for _ in range(100):
-            try:
-                client.list_tables()
-                break
-            except EndpointConnectionError:
-                time.sleep(0.1)
-        yield client
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def create_table(client: Any) -> None:
-    """Make the table empty."""
-    if TABLE in client.list_tables()["TableNames"]:
-        client.delete_table(TableName=TABLE)
-    client.create_table(
-        TableName=TABLE,
-        KeySchema=[
-            {"AttributeName": "entity", "KeyType": "HASH"},
-            {"AttributeName": "part", "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[
-            {"AttributeName": "entity", "AttributeType": "S"},
-            {"AttributeName": "part", "AttributeType": "S"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
 
 
 def event(key: str, number: int, at_us: int, value: float) -> StampedEvent:
@@ -206,34 +172,41 @@ def handler() -> Any:
 
 
 def speed(client: Any, count: int) -> dict[str, dict[str, float]]:
-    """Print and return events a second through the handler, by skew."""
+    """Print and return events a second through the handler, by client and skew."""
     module = handler()
     found = {}
     print(f"write_features, {count} batches of {BATCH} events, {KEYS} keys")
-    heading = "keys", "events/s cpu", "events/s clock", "puts/key", "gets/batch"
-    print(f"{heading[0]:<10}" + "".join(f"{h:>16}" for h in heading[1:]))
+    heading = "events/s cpu", "events/s clock", "puts/key", "gets/batch", "us cpu/call"
+    print(f"{'client':<8}{'keys':<10}" + "".join(f"{h:>16}" for h in heading))
+    for name, chosen in (("boto3", client), ("ours", online_store_client())):
+        for skew in ("uniform", "zipf"):
+            create_table(client)
+            meter = Meter(chosen)
+            store = DynamoDBOnlineStore(meter, TABLE)
+            work = [records_of(b) for b in batches(KEYS, count, skew, 0)]
+            touched = sum(len({r.partition_key for r in records}) for records in work)
+            ports = store, S3Quarantine(None, ""), KinesisIngestStream(None, "")
+            module.handle(work[0], *ports)
+            meter.puts = meter.gets = 0
+            meter.cpu_s = 0.0
+            touched -= len({r.partition_key for r in work[0]})
+            cpu, clock = time.process_time(), time.perf_counter()
+            for records in work[1:]:
+                module.handle(records, *ports)
+            cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
+            events = BATCH * (count - 1)
+            row = {
+                "events_per_cpu_s": events / cpu, "events_per_s": events / clock,
+                "puts_per_touched_key": meter.puts / touched,
+                "gets_per_batch": meter.gets / (count - 1),
+                "call_cpu_us": meter.cpu_s / (meter.puts + meter.gets) * 1e6,
+            }  # fmt: skip
+            values = "".join(f"{value:>16,.2f}" for value in row.values())
+            print(f"{name:<8}{skew:<10}{values}")
+            found[f"{name}_{skew}"] = row
     for skew in ("uniform", "zipf"):
-        create_table(client)
-        meter = Meter(client)
-        store = DynamoDBOnlineStore(meter, TABLE)
-        work = [records_of(b) for b in batches(KEYS, count, skew, 0)]
-        touched = sum(len({r.partition_key for r in records}) for records in work)
-        ports = store, S3Quarantine(None, ""), KinesisIngestStream(None, "")
-        module.handle(work[0], *ports)
-        meter.puts = meter.gets = 0
-        touched -= len({r.partition_key for r in work[0]})
-        cpu, clock = time.process_time(), time.perf_counter()
-        for records in work[1:]:
-            module.handle(records, *ports)
-        cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
-        events = BATCH * (count - 1)
-        row = {
-            "events_per_cpu_s": events / cpu, "events_per_s": events / clock,
-            "puts_per_touched_key": meter.puts / touched,
-            "gets_per_batch": meter.gets / (count - 1),
-        }  # fmt: skip
-        print(f"{skew:<10}" + "".join(f"{value:>16,.2f}" for value in row.values()))
-        found[skew] = row
+        rates = [found[f"{n}_{skew}"]["events_per_cpu_s"] for n in ("ours", "boto3")]
+        print(f"{skew}: {rates[0] / rates[1]:.1f} times the events of boto3's client")
     return found
 
 
@@ -294,7 +267,7 @@ def cost(client: Any, keys: int, count: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print and write ``out/bench/online_store.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batches", type=int, default=21)
+    parser.add_argument("--batches", type=int, default=11)
     chosen = parser.parse_args()
     load_pipelines()
     with server() as client:

@@ -12,6 +12,7 @@ from retrodict.envelope import StampedEvent
 from retrodict.errors import (
     PermanentError,
     StateConflictError,
+    StoreUnavailableError,
     StreamConflictError,
 )
 from retrodict.lifecycle import Decided, Recorded
@@ -65,6 +66,17 @@ class FakeOnlineStore:
             raise StateConflictError(item.entity)
         self.items[item.entity] = item
         self.puts += 1
+
+    def put_all(
+        self, items: Sequence[OnlineItem]
+    ) -> Iterator[StateConflictError | StoreUnavailableError | None]:
+        for item in items:
+            try:
+                self.put(item)
+            except (StateConflictError, StoreUnavailableError) as error:
+                yield error
+            else:
+                yield None
 
     def scan(self) -> Iterator[OnlineItem]:
         yield from self.items.values()

@@ -23,7 +23,7 @@ from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from retrodict.ports import EventLog, OnlineStore
 from retrodict.replaying import combine, rebuild_bucket
-from retrodict_aws.clients import client
+from retrodict_aws.clients import client, online_store_client
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.s3_event_log import S3EventLog
 
@@ -35,7 +35,9 @@ def ports() -> tuple[EventLog, OnlineStore]:
     """Build the real ports on first use, so that importing this module does nothing."""
     return (
         S3EventLog(client("s3"), os.environ["EVENT_LOG_BUCKET_NAME"]),
-        DynamoDBOnlineStore(client("dynamodb"), os.environ["ONLINE_STORE_TABLE_NAME"]),
+        DynamoDBOnlineStore(
+            online_store_client(), os.environ["ONLINE_STORE_TABLE_NAME"]
+        ),
     )
 
 

@@ -36,7 +36,7 @@ from retrodict.pipeline import Pipeline
 from retrodict.ports import IngestStream, LifecycleStore, OnlineStore
 from retrodict.scoring import StreamScored, plan, score_stream
 from retrodict.training_run import champion_digest
-from retrodict_aws.clients import client
+from retrodict_aws.clients import client, online_store_client
 from retrodict_aws.dynamodb_lifecycle_store import DynamoDBLifecycleStore
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.kinesis_batch import (
@@ -58,7 +58,9 @@ def ports() -> tuple[OnlineStore, LifecycleStore, tuple[IngestStream, ...]]:
     kinesis = client("kinesis")
     names = ("INGEST_STREAM_NAME", "PREDICTIONS_STREAM_NAME")
     return (
-        DynamoDBOnlineStore(client("dynamodb"), os.environ["ONLINE_STORE_TABLE_NAME"]),
+        DynamoDBOnlineStore(
+            online_store_client(), os.environ["ONLINE_STORE_TABLE_NAME"]
+        ),
         DynamoDBLifecycleStore(client("dynamodb"), os.environ["LIFECYCLE_TABLE_NAME"]),
         tuple(KinesisIngestStream(kinesis, os.environ[name]) for name in names),
     )

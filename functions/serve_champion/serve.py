@@ -35,7 +35,11 @@ from retrodict.artifact import MAX_BYTES as MAX_ARTIFACT_BYTES
 from retrodict.artifact import MEMBER, Artifact
 from retrodict.errors import ArtifactRefusedError
 from retrodict.pipeline import load_pipelines
-from retrodict_aws.clients import PATIENCE_OF_A_REQUEST, client
+from retrodict_aws.clients import (
+    PATIENCE_OF_A_REQUEST,
+    client,
+    online_store_client,
+)
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.kinesis_event_stream import KinesisIngestStream
 
@@ -105,7 +109,7 @@ def load(base: Path) -> Champion:
         Artifact.decode(raw, os.environ["ARTIFACT_DIGEST"]),
         pipeline,
         DynamoDBOnlineStore(
-            client("dynamodb", PATIENCE_OF_A_REQUEST),
+            online_store_client(PATIENCE_OF_A_REQUEST),
             os.environ["ONLINE_STORE_TABLE_NAME"],
         ),
         KinesisIngestStream(

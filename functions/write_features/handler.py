@@ -37,7 +37,7 @@ from retrodict.online import Projected, Work, plan, project
 from retrodict.ports import IngestStream, OnlineStore, Quarantine
 from retrodict.rejection import rejections_of
 from retrodict.state import Folded
-from retrodict_aws.clients import client
+from retrodict_aws.clients import client, online_store_client
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.kinesis_batch import (
     BatchResponse,
@@ -57,7 +57,9 @@ logger, metrics, tracer = Logger(), Metrics(), Tracer()
 def ports() -> tuple[OnlineStore, Quarantine, IngestStream]:
     """Build the real ports on first use, so that importing this module does nothing."""
     return (
-        DynamoDBOnlineStore(client("dynamodb"), os.environ["ONLINE_STORE_TABLE_NAME"]),
+        DynamoDBOnlineStore(
+            online_store_client(), os.environ["ONLINE_STORE_TABLE_NAME"]
+        ),
         S3Quarantine(client("s3"), os.environ["QUARANTINE_BUCKET_NAME"]),
         KinesisIngestStream(client("kinesis"), os.environ["INGEST_STREAM_NAME"]),
     )

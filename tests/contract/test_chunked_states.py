@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -52,15 +54,18 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 class Counting:
-    """A client that counts its calls and the bytes of what it puts."""
+    """A client that counts its calls and the bytes of the states that it moves."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
         self.calls: Counter[str] = Counter()
-        self.bytes_put = 0
+        self.bytes_put = self.bytes_read = 0
         self.before_chunks: Any = lambda: None
 
     def __getattr__(self, name: str) -> Any:
+        if not hasattr(self.client, name):
+            raise AttributeError(name)
+
         def call(**request: Any) -> Any:
             self.calls[name] += 1
             if name == "put_item":
@@ -72,7 +77,12 @@ class Counting:
             ]
             if any(part != "current" for part in parts):
                 self.before_chunks()
-            return getattr(self.client, name)(**request)
+            answer = getattr(self.client, name)(**request)
+            for found in answer.get("Responses", {}).values():
+                self.bytes_read += sum(
+                    len(i["state"]["B"]) for i in found if "state" in i
+                )
+            return answer
 
         return getattr(self.client, name) if name == "get_paginator" else call
 
@@ -147,6 +157,52 @@ def test_a_state_that_lost_a_chunk_is_never_read_in_part(table: Any) -> None:
     with pytest.raises(StoreUnavailableError, match="changed while it was read"):
         store.load([item.entity])
     assert store.load([item.entity], with_state=False)[item.entity].state == b""
+
+
+def test_who_reads_features_alone_is_sent_no_state(table: Any) -> None:
+    client = Counting(table)
+    store = DynamoDBOnlineStore(client, "online")
+    states = {n: KeyState(WIDE).fold(readings(0, n))[0] for n in (5, 2_000)}
+    items = [item_of(f"p.W#s-{n}", state, 1) for n, state in states.items()]
+    for item in items:
+        store.put(item)
+    client.calls.clear()
+
+    found = store.load(["p.W#s-5", "p.W#s-2000", "p.W#nobody"], with_state=False)
+
+    assert found == {i.entity: replace(i, state=b"") for i in items}
+    assert client.calls == {"batch_get_item": 1}
+    assert client.bytes_read == 0
+    assert store.load(["p.W#s-2000"]) == {items[1].entity: items[1]}
+    assert client.bytes_read > 10 * KIB
+
+
+def test_a_head_is_never_written_without_its_chunks(table: Any) -> None:
+    class Refusing(Counting):
+        def put_item(self, **request: Any) -> Any:
+            if request["Item"]["part"]["S"].startswith("e") and is_large(request):
+                error = {"Error": {"Code": "ThrottlingException", "Message": ""}}
+                raise ClientError(error, "PutItem")
+            return self.client.put_item(**request)
+
+    def is_large(request: Any) -> bool:
+        return bool(request["Item"]["entity"]["S"] == "p.W#s-2000")
+
+    states = {n: KeyState(WIDE).fold(readings(0, n))[0] for n in (1_999, 2_000, 5)}
+    items = [item_of(f"p.W#s-{n}", state, 1) for n, state in states.items()]
+    store = DynamoDBOnlineStore(Refusing(table), "online")
+
+    outcomes = list(store.put_all(items))
+
+    assert [type(o) for o in outcomes] == [
+        type(None),
+        StoreUnavailableError,
+        type(None),
+    ]
+    found = store.load([item.entity for item in items])
+    assert found == {item.entity: item for item in (items[0], items[2])}
+    DynamoDBOnlineStore(table, "online").put(items[1])
+    assert store.load([items[1].entity]) == {items[1].entity: items[1]}
 
 
 def test_who_loses_the_race_leaves_litter_that_is_swept(table: Any) -> None:

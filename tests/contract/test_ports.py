@@ -24,7 +24,8 @@ from retrodict.ports import (
     Quarantine,
 )
 from retrodict.wire import WireEvents
-from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
+from retrodict_aws.clients import online_store_client
+from retrodict_aws.dynamodb_online_store import IN_FLIGHT, DynamoDBOnlineStore
 from retrodict_aws.kinesis_event_stream import KinesisEventStream, decode, encode
 from retrodict_aws.s3_event_log import S3EventLog
 from retrodict_aws.s3_quarantine import S3Quarantine
@@ -75,7 +76,7 @@ def online_store(backend: str) -> OnlineStore:
         TableName="online",
         **ONLINE_STORE,
     )
-    return DynamoDBOnlineStore(dynamodb, "online")
+    return DynamoDBOnlineStore(online_store_client(), "online")
 
 
 def event_log(backend: str) -> EventLog:
@@ -121,6 +122,29 @@ def test_a_writer_that_read_another_version_is_refused(
         store.put(replace(ITEM, version=version, position="0-9"))
 
     assert store.load([ITEM.entity])[ITEM.entity] == ITEM
+
+
+@backends
+def test_one_that_is_refused_keeps_no_other_from_being_written(backend: str) -> None:
+    store = online_store(backend)
+    items = [replace(ITEM, entity=f"p.S#s-{n:02}") for n in range(25)]
+    store.put(items[3])
+
+    outcomes = list(store.put_all(items))
+
+    assert isinstance(outcomes[3], StateConflictError)
+    assert outcomes[:3] + outcomes[4:] == [None] * 24
+    assert store.load([i.entity for i in items]) == {i.entity: i for i in items}
+
+
+@backends
+def test_who_asks_for_no_more_outcomes_lets_the_rest_be(backend: str) -> None:
+    store = online_store(backend)
+    items = [replace(ITEM, entity=f"p.S#s-{n:02}") for n in range(25)]
+
+    assert next(store.put_all(items)) is None
+
+    assert 1 <= len(list(store.scan())) <= IN_FLIGHT
 
 
 @backends

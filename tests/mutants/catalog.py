@@ -31,6 +31,7 @@ SEGMENTS: Final = (
     "tests/property/test_segment_laws.py",
 )
 CHUNKS: Final = ("tests/contract/test_chunked_states.py",)
+LIGHT: Final = ("tests/contract/test_light_dynamodb.py",)
 POINT_IN_TIME: Final = ("tests/property/test_point_in_time.py",)
 BULK: Final = ("tests/property/test_bulk.py",)
 BATCHES: Final = ("tests/property/test_batch_fold.py",)
@@ -318,8 +319,8 @@ MUTANTS: Final = (
     Mutant(
         "a lost race is folded on the old state",
         f"{CORE}online.py",
-        "item = step.item",
-        "pass",
+        "[step] = _fold([work], store.load([work.entity]))",
+        "[step] = _fold([work], {})",
         HANDLERS,
     ),
     Mutant(
@@ -398,6 +399,90 @@ MUTANTS: Final = (
         '{"ConditionExpression": "attribute_not_exists(entity)"}',
         '{"ConditionExpression": "attribute_not_exists(nothing)"}',
         HANDLERS,
+    ),
+    Mutant(
+        "a head is written though a chunk was refused",
+        f"{ADAPTERS}dynamodb_online_store.py",
+        "ready = [plan for plan in plans if plan.refusal is None]",
+        "ready = plans",
+        CHUNKS,
+    ),
+    Mutant(
+        "everything is written though nobody asks for its outcome",
+        f"{ADAPTERS}dynamodb_online_store.py",
+        "yield from self._put_some(items[start : start + IN_FLIGHT])",
+        "yield from self._put_some(items if start == 0 else [])",
+        ("tests/contract/test_ports.py",),
+    ),
+    Mutant(
+        "a lost race is not folded again",
+        f"{CORE}online.py",
+        "if not isinstance(refusal, StateConflictError):",
+        "if True:",
+        HANDLERS,
+    ),
+    Mutant(
+        "a server may have any name",
+        f"{ADAPTERS}kept_connections.py",
+        "context.check_hostname = True",
+        "context.check_hostname = False",
+        LIGHT,
+    ),
+    Mutant(
+        "certificates that were named are not the ones trusted",
+        f"{ADAPTERS}kept_connections.py",
+        "context.load_verify_locations(cafile=get_cert_path(ca_bundle))",
+        "context.load_verify_locations(cafile=get_cert_path(True))",
+        LIGHT,
+    ),
+    Mutant(
+        "bytes beyond an answer begin the next",
+        f"{ADAPTERS}kept_connections.py",
+        "self.is_reusable = is_kept and not self._held",
+        "self.is_reusable = is_kept",
+        LIGHT,
+    ),
+    Mutant(
+        "a connection that ended is used again",
+        f"{ADAPTERS}kept_connections.py",
+        "return not wait_for_read(self._socket, timeout=0)",
+        "return True",
+        LIGHT,
+    ),
+    Mutant(
+        "the checksum of an answer is not looked at",
+        f"{ADAPTERS}light_dynamodb.py",
+        "return said is None or said == str(zlib.crc32(answer.content))",
+        "return True",
+        LIGHT,
+    ),
+    Mutant(
+        "the key of another day signs",
+        f"{ADAPTERS}light_dynamodb.py",
+        "if known_secret != secret or known_day != day:",
+        "if known_secret != secret:",
+        LIGHT,
+    ),
+    Mutant(
+        "the key of another secret signs",
+        f"{ADAPTERS}light_dynamodb.py",
+        "if known_secret != secret or known_day != day:",
+        "if known_day != day:",
+        LIGHT,
+    ),
+    Mutant(
+        "a refused write is taken for success",
+        f"{ADAPTERS}light_dynamodb.py",
+        "if answer.status_code == _OK and _is_whole(answer):",
+        "if _is_whole(answer):",
+        LIGHT,
+    ),
+    Mutant(
+        "successes give no retries back",
+        f"{ADAPTERS}light_dynamodb.py",
+        'f"after-call.{SERVICE}.{operation}"',
+        'f"after-nothing.{SERVICE}.{operation}"',
+        LIGHT,
     ),
     Mutant(
         "a partial failure of a put is taken for success",
@@ -706,7 +791,7 @@ MUTANTS: Final = (
     Mutant(
         "a state without one of its chunks is read",
         f"{ADAPTERS}dynamodb_online_store.py",
-        "if with_state and found[entity].keys() != set(refs.values()):",
+        "if found[entity].keys() != set(refs.values()):",
         "if False:",
         CHUNKS,
     ),

@@ -113,6 +113,12 @@ class DynamoDBClient:
         """Read items; some keys may be left for another call."""
         ((table, request),) = RequestItems.items()
         is_consistent = request.get("ConsistentRead", False)
+        names = request.get("ExpressionAttributeNames", {})
+        only = [
+            names[name]
+            for name in request.get("ProjectionExpression", "").split(",")
+            if name
+        ]
 
         def answer() -> dict[str, Any]:
             found: list[Item] = []
@@ -125,7 +131,8 @@ class DynamoDBClient:
                     left.append(key)
                 elif versions:
                     stale = 0 if is_consistent else self._world.random.randint(0, 1)
-                    found += versions[-1 - stale : len(versions) - stale]
+                    several = versions[-1 - stale : len(versions) - stale]
+                    found += [{n: item[n] for n in only or item} for item in several]
             unread = {table: {**request, "Keys": left}} if left else {}
             return {"Responses": {table: found}, "UnprocessedKeys": unread}
 

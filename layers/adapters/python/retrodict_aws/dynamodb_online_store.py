@@ -9,11 +9,12 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from time import sleep as real_sleep
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from retrodict.chunks import SMALL_BYTES, Parts, ends_with, join, oldest, split
 from retrodict.errors import StateConflictError, StoreUnavailableError
@@ -25,13 +26,23 @@ CURRENT: Final = "current"
 """Sort key of the head: position, features, and what a write changes of the state."""
 
 GET_KEYS: Final = 100
+IN_FLIGHT: Final = 10
+"""How many items are written at once: as many as a client keeps connections."""
+
 ATTEMPTS: Final = 6
 KNOWN_ENTITIES: Final = 2_000
 """Of how many entities it is remembered which chunks they have."""
 
 _DIGEST_DIGITS: Final = 16
 _NONE: Final = {"N": "0"}
+_SUMMARY: Final = ("entity", "version", "definition", "position", "time_us", "features")
+_SUMMARY_ONLY: Final = {
+    "ProjectionExpression": ",".join(f"#{name}" for name in _SUMMARY),
+    "ExpressionAttributeNames": {f"#{name}": name for name in _SUMMARY},
+}
+"""What a reader of features alone asks of a head: the state stays where it is."""
 
+Refusal: TypeAlias = StateConflictError | StoreUnavailableError
 Refs = dict[str, str]
 """Sort key of each chunk by its name: the name, the version that wrote it, a digest."""
 
@@ -75,7 +86,7 @@ def _refs(head: dict[str, Any]) -> Refs:
     return {part.rpartition("@")[0]: part for part in parts}
 
 
-def _from_attributes(head: dict[str, Any], chunks: dict[str, bytes]) -> OnlineItem:
+def _item(head: dict[str, Any], state: bytes) -> OnlineItem:
     return OnlineItem(
         entity=head["entity"]["S"],
         version=int(head["version"]["N"]),
@@ -83,12 +94,40 @@ def _from_attributes(head: dict[str, Any], chunks: dict[str, bytes]) -> OnlineIt
         position=head["position"]["S"],
         time_us=int(head["time_us"]["N"]),
         features=head["features"]["S"],
-        state=join(
-            Parts(
-                bytes(head["state"]["B"]), chunks, int(head.get("events", _NONE)["N"])
-            )
-        ),
+        state=state,
     )
+
+
+def _from_attributes(head: dict[str, Any], chunks: dict[str, bytes]) -> OnlineItem:
+    events = int(head.get("events", _NONE)["N"])
+    return _item(head, join(Parts(bytes(head["state"]["B"]), chunks, events)))
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to be written of an item, and what it was refused with."""
+
+    item: OnlineItem
+    chunks: list[dict[str, Any]]
+    head: dict[str, Any]
+    refs: Refs
+    litter: set[str]
+    refusal: Refusal | None = None
+
+
+def _one_by_one(
+    client: Any, requests: Sequence[Mapping[str, Any]]
+) -> list[Exception | None]:
+    """Put items by a client that knows no other way, such as boto3's."""
+    found: list[Exception | None] = []
+    for request in requests:
+        try:
+            client.put_item(**request)
+        except AWS_ERRORS as error:
+            found.append(error)
+        else:
+            found.append(None)
+    return found
 
 
 class DynamoDBOnlineStore:
@@ -109,6 +148,9 @@ class DynamoDBOnlineStore:
         small_bytes: int = SMALL_BYTES,
     ) -> None:
         self._client = client
+        self._put_items: Callable[
+            [Sequence[Mapping[str, Any]]], Sequence[Exception | None]
+        ] = getattr(client, "put_items", partial(_one_by_one, client))
         self._table_name = table_name
         self._sleep = sleep
         self._small_bytes = small_bytes
@@ -118,6 +160,10 @@ class DynamoDBOnlineStore:
         self, entities: Sequence[str], *, with_state: bool = True
     ) -> dict[str, OnlineItem]:
         """Return the items that exist, consistently; see `OnlineStore.load`."""
+        if not with_state:
+            keys = [(entity, CURRENT) for entity in dict.fromkeys(entities)]
+            heads = self._get(keys, _SUMMARY_ONLY)
+            return {head["entity"]["S"]: _item(head, b"") for head in heads}
         if len(self._known) > KNOWN_ENTITIES:
             self._known.clear()
         items: dict[str, OnlineItem] = {}
@@ -130,7 +176,6 @@ class DynamoDBOnlineStore:
                 (head["entity"]["S"], part)
                 for head in heads
                 for part in _refs(head).values()
-                if with_state
             ]
             found: dict[str, dict[str, bytes]] = defaultdict(dict)
             for chunk in self._get(wanted):
@@ -140,15 +185,12 @@ class DynamoDBOnlineStore:
             left = []
             for head in heads:
                 entity, refs = head["entity"]["S"], _refs(head)
-                if with_state and found[entity].keys() != set(refs.values()):
+                if found[entity].keys() != set(refs.values()):
                     left.append(entity)  # somebody wrote in between
                     continue
                 items[entity] = item = _from_attributes(head, found[entity])
-                if with_state:
-                    raw = found[entity].get(refs.get(oldest(refs) or "", ""))
-                    self._known[entity] = _Known(item.version, refs, raw)
-                else:
-                    items[entity] = replace(item, state=b"")
+                raw = found[entity].get(refs.get(oldest(refs) or "", ""))
+                self._known[entity] = _Known(item.version, refs, raw)
             if not left:
                 return items
         raise StoreUnavailableError(
@@ -156,17 +198,21 @@ class DynamoDBOnlineStore:
             f"{ATTEMPTS} times: read later"
         )
 
-    def _get(self, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    def _get(
+        self, keys: Sequence[tuple[str, str]], only: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for start in range(0, len(keys), GET_KEYS):
-            found += self._get_some(keys[start : start + GET_KEYS])
+            found += self._get_some(keys[start : start + GET_KEYS], only or {})
         return found
 
-    def _get_some(self, keys: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    def _get_some(
+        self, keys: Sequence[tuple[str, str]], only: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
         names = [
             {"entity": {"S": entity}, "part": {"S": part}} for entity, part in keys
         ]
-        request = {self._table_name: {"Keys": names, "ConsistentRead": True}}
+        request = {self._table_name: {"Keys": names, "ConsistentRead": True, **only}}
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._sleep(0.05 * 2**attempt)
@@ -186,11 +232,43 @@ class DynamoDBOnlineStore:
 
     def put(self, item: OnlineItem) -> None:
         """Write over the version before; see `OnlineStore.put`."""
+        [refusal] = self.put_all([item])
+        if refusal is not None:
+            raise refusal
+
+    def put_all(self, items: Sequence[OnlineItem]) -> Iterator[Refusal | None]:
+        """Write items of different entities; see `OnlineStore.put_all`."""
+        for start in range(0, len(items), IN_FLIGHT):
+            yield from self._put_some(items[start : start + IN_FLIGHT])
+
+    def _put_some(self, items: Sequence[OnlineItem]) -> list[Refusal | None]:
+        """Write chunks that are new, then heads, then delete chunks that are old."""
+        plans = [self._plan(item) for item in items]
+        chunks = [(plan, request) for plan in plans for request in plan.chunks]
+        refusals = self._write(
+            [(plan.item.entity, request) for plan, request in chunks]
+        )
+        for (plan, _), refusal in zip(chunks, refusals, strict=True):
+            plan.refusal = plan.refusal or refusal
+        ready = [plan for plan in plans if plan.refusal is None]
+        refusals = self._write([(plan.item.entity, plan.head) for plan in ready])
+        for plan, refusal in zip(ready, refusals, strict=True):
+            plan.refusal = refusal
+            if refusal is None:
+                self._known[plan.item.entity] = _Known(plan.item.version, plan.refs)
+                # The head is written: what it does not name any more is litter, and
+                # what is left of it here is swept by a rebuild.
+                with suppress(StoreUnavailableError):
+                    self._delete(plan.item.entity, plan.litter)
+        return [plan.refusal for plan in plans]
+
+    def _plan(self, item: OnlineItem) -> "_Plan":
         parts = split(item.state, self._small_bytes)
         before = self._known.get(item.entity, _Known())
         if before.version != item.version - 1:
             before = _Known()
         refs: Refs = {}
+        chunks: list[dict[str, Any]] = []
         first = oldest(parts.chunks)
         for name, raw in parts.chunks.items():
             part = before.refs.get(name, "")
@@ -199,13 +277,14 @@ class DynamoDBOnlineStore:
             ) and ends_with(before.oldest, raw)
             if not (is_kept or _is_same(part, raw)):
                 part = _part(name, item.version, raw)
-                self._write(
-                    item.entity,
-                    Item={
-                        "entity": {"S": item.entity},
-                        "part": {"S": part},
-                        "state": {"B": raw},
-                    },
+                chunks.append(
+                    {
+                        "Item": {
+                            "entity": {"S": item.entity},
+                            "part": {"S": part},
+                            "state": {"B": raw},
+                        }
+                    }
                 )
             refs[name] = part
         condition: dict[str, Any] = (
@@ -216,23 +295,33 @@ class DynamoDBOnlineStore:
                 "ExpressionAttributeValues": {":before": {"N": str(item.version - 1)}},
             }
         )
-        self._write(item.entity, Item=_to_attributes(item, parts, refs), **condition)
-        self._known[item.entity] = _Known(item.version, refs)
-        # The head is written: what it does not name any more is litter, and what is
-        # left of it here is swept by a rebuild.
-        with suppress(StoreUnavailableError):
-            self._delete(item.entity, set(before.refs.values()) - set(refs.values()))
+        head = {"Item": _to_attributes(item, parts, refs), **condition}
+        litter = set(before.refs.values()) - set(refs.values())
+        return _Plan(item, chunks, head, refs, litter)
 
-    def _write(self, entity: str, **request: Any) -> None:
-        try:
-            self._client.put_item(TableName=self._table_name, **request)
-        except AWS_ERRORS as error:
-            if error_code(error) == "ConditionalCheckFailedException":
-                raise StateConflictError(entity) from error
-            raise StoreUnavailableError(
+    def _write(
+        self, requests: Sequence[tuple[str, dict[str, Any]]]
+    ) -> list[Refusal | None]:
+        """Put items, each of an entity, and return what they were refused with."""
+        wanted = [{"TableName": self._table_name, **r} for _, r in requests]
+        return [
+            None if error is None else self._refusal(entity, error)
+            for (entity, _), error in zip(
+                requests, self._put_items(wanted), strict=True
+            )
+        ]
+
+    def _refusal(self, entity: str, error: Exception) -> Refusal:
+        refusal: Refusal
+        if error_code(error) == "ConditionalCheckFailedException":
+            refusal = StateConflictError(entity)
+        else:
+            refusal = StoreUnavailableError(
                 f"table {self._table_name!r} refused to write {entity!r}: "
                 f"{error_code(error)}"
-            ) from error
+            )
+        refusal.__cause__ = error
+        return refusal
 
     def _delete(self, entity: str, parts: set[str]) -> None:
         for part in sorted(parts):

@@ -108,7 +108,8 @@ def project(
     """Fold every work into the store; stop at the first that the store refuses.
 
     What was refused, and everything after it, is to be delivered again from the
-    lowest record that holds any of it; what was already folded changes nothing then.
+    lowest record that holds any of it; what was already folded, also of what comes
+    after it, changes nothing then.
 
     Parameters
     ----------
@@ -126,9 +127,11 @@ def project(
     steps = _fold(works, items)
     tell([(work, step.folded) for work, step in zip(works, steps, strict=True)])
     done = Projected()
+    refusals = store.put_all([step.item for step in steps if step.item is not None])
     for place, (work, step) in enumerate(zip(works, steps, strict=True)):
         try:
-            done.puts += _put(work, step.item, store)
+            if step.item is not None:
+                done.puts += _settle(work, next(refusals), store)
         except (StoreUnavailableError, StateConflictError) as error:
             rest = works[place:]
             done.unfinished = min((w.sequence_number for w in rest), key=int)
@@ -173,18 +176,19 @@ def _fold(works: Sequence[Work], items: Mapping[str, OnlineItem]) -> list[_Step]
     return [steps[work.entity] for work in works]
 
 
-def _put(work: Work, item: OnlineItem | None, store: OnlineStore) -> int:
-    """Put an item, folding again where somebody else was faster; return the puts."""
-    for attempt in range(LOST_RACES):
-        if item is None:
+def _settle(
+    work: Work,
+    refusal: StateConflictError | StoreUnavailableError | None,
+    store: OnlineStore,
+) -> int:
+    """Fold and put again where somebody else was faster; return the puts."""
+    for _ in range(LOST_RACES - 1):
+        if not isinstance(refusal, StateConflictError):
+            break
+        [step] = _fold([work], store.load([work.entity]))
+        if step.item is None:
             return 0
-        try:
-            store.put(item)
-        except StateConflictError:
-            if attempt == LOST_RACES - 1:
-                raise
-            [step] = _fold([work], store.load([work.entity]))
-            item = step.item
-        else:
-            return 1
-    return 0
+        [refusal] = store.put_all([step.item])
+    if refusal is not None:
+        raise refusal
+    return 1

@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from retrodict.envelope import StampedEvent
+from retrodict.errors import StateConflictError, StoreUnavailableError
 from retrodict.lifecycle import Decided, Recorded
 
 
@@ -132,6 +133,15 @@ class OnlineStore(Protocol):
             The stored version is another: load again, fold again.
         StoreUnavailableError
             The store refused even after retries.
+        """
+
+    def put_all(
+        self, items: Sequence[OnlineItem]
+    ) -> Iterator[StateConflictError | StoreUnavailableError | None]:
+        """Write items of different entities, and yield what `put` would have raised.
+
+        Some that follow may be written before the first outcome is there; who asks for
+        no more outcomes lets the rest be.
         """
 
     def scan(self) -> Iterator[OnlineItem]:
