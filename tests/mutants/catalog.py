@@ -512,7 +512,21 @@ MUTANTS: Final = (
         f"{CORE}scoring.py",
         "artifact = champion if is_its else None",
         "artifact = champion",
-        SWITCHING,
+        SCORING,
+    ),
+    Mutant(
+        "what S3 gives is what was written",
+        f"{ADAPTERS}s3_event_log.py",
+        "if expected not in {None, found}:",
+        "if False:",
+        COMPACTION,
+    ),
+    Mutant(
+        "a page's checksum is not looked at",
+        f"{ADAPTERS}segments.py",
+        "page_checksum_verification=True",
+        "page_checksum_verification=False",
+        COMPACTION,
     ),
     Mutant(
         "a rebuild without all parts is one",

@@ -230,11 +230,12 @@ class S3Client:
         """Return an object, or some of its bytes."""
 
         def answer() -> dict[str, Any]:
-            body = self.buckets[Bucket][Key].body
+            found = self.buckets[Bucket][Key]
+            body = found.body
             if Range:
                 first, last = Range.removeprefix("bytes=").split("-")
                 body = body[int(first) : int(last) + 1]
-            return {"Body": BytesIO(body)}
+            return {"Body": BytesIO(body), "Metadata": found.metadata}
 
         return self._world.read("s3", "GetObject", answer)
 
