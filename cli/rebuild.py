@@ -87,7 +87,7 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
         target.client("dynamodb"), target.outputs["OnlineStoreTableName"]
     )
     replayed, outcomes = replay_log(log)
-    found = compare(replayed, store.scan())
+    found = compare(replayed, store.scan(), lambda keys: log.read(keys=keys))
     if not write:
         _record(target, found)
     written = 0
@@ -102,8 +102,9 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
     swept = store.sweep() if write else 0
     return {
         "events": sum(outcomes.values()), "outcomes": dict(outcomes),
-        "items": len(replayed), "equal": len(replayed) - len(found.differing),
-        "log_digest": digest_of(replayed),
+        "items": len(found.replayed),
+        "equal": len(found.replayed) - len(found.differing),
+        "log_digest": digest_of(found.replayed),
         "store_digest": digest_of(
             {e: i for e, i in found.stored.items() if e not in found.retired}
         ),

@@ -529,6 +529,13 @@ MUTANTS: Final = (
         COMPACTION,
     ),
     Mutant(
+        "a position past the fold is past the log",
+        f"{CORE}replaying.py",
+        "frozenset(e for e in past if held[e].position not in positions)",
+        "frozenset(past)",
+        REBUILDING,
+    ),
+    Mutant(
         "a rebuild without all parts is one",
         f"{CORE}replaying.py",
         "if sorted(told) != [*range(BUCKETS)] or len(parts) != BUCKETS:",

@@ -116,8 +116,12 @@ class Scene:
         self.archived = max(self.archived, len(self.delivered) - lag)
 
     def compared(self) -> Comparison:
-        replayed, _ = replay(self.delivered[: self.archived])
-        return compare(replayed, self.store.scan())
+        archived = self.delivered[: self.archived]
+        return compare(
+            replay(archived)[0],
+            self.store.scan(),
+            lambda keys: [one for one in archived if one.key in keys],
+        )
 
     def fill(self) -> None:
         for item in self.compared().repairs():

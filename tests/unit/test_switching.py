@@ -89,7 +89,11 @@ def fold(store: FakeOnlineStore, events: list[StampedEvent]) -> None:
 
 def compared(store: FakeOnlineStore, events: list[StampedEvent]) -> Comparison:
     """Compare the store with a log of these events."""
-    return compare(replay_events(events)[0], store.scan())
+    return compare(
+        replay_events(events)[0],
+        store.scan(),
+        lambda keys: [event for event in events if event.key in keys],
+    )
 
 
 def fill(store: FakeOnlineStore, events: list[StampedEvent]) -> None:
