@@ -280,8 +280,14 @@ class S3EventLog:
             Prefix=PREFIX + below,
             StartAfter=PREFIX + below + after,
         )
-        for page in pages:
-            yield from map(listed, page.get("Contents", []))
+        try:
+            for page in pages:
+                yield from map(listed, page.get("Contents", []))
+        except AWS_ERRORS as error:
+            raise StoreUnavailableError(
+                f"log {self._bucket_name!r} refused to be listed below {below!r}: "
+                f"{error_code(error)}"
+            ) from error
 
     def _partition(
         self,
