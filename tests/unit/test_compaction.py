@@ -442,8 +442,8 @@ def test_a_damaged_segment_is_named_by_every_reader_and_never_merged(
     day_of_segments(world)
     name = world.names()[1]
     key = f"segments/{name}.parquet"
-    body, *about = world.s3.objects[key]
-    world.s3.objects[key] = (damage(body), *about)
+    body, metadata, written_us = world.s3.objects[key]
+    world.s3.objects[key] = (damage(body), metadata, written_us)
     (file,) = [f for p in world.log.partitions() for f in p.files if f.name == name]
     readers: list[Callable[[], object]] = [
         lambda: [*world.log.read()],
@@ -462,7 +462,7 @@ def test_a_damaged_segment_is_named_by_every_reader_and_never_merged(
         assert name in failure
     assert world.names() == before
 
-    world.s3.objects[key] = (body, *about)
+    world.s3.objects[key] = (body, metadata, written_us)
     assert world.run(OVER_US).failures == []
 
 
