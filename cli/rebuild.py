@@ -11,7 +11,7 @@ from retrodict.errors import StateConflictError
 from retrodict.lifecycle import Decided, Lifecycle, Recorded
 from retrodict.pipeline import Pipeline, load_pipelines
 from retrodict.replaying import Comparison, compare, digest_of, replay_log
-from retrodict.verifying import verdicts
+from retrodict.verifying import EventsOf, verdicts
 from retrodict_aws.dynamodb_lifecycle_store import DynamoDBLifecycleStore
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.s3_event_log import S3EventLog
@@ -87,9 +87,9 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
         target.client("dynamodb"), target.outputs["OnlineStoreTableName"]
     )
     replayed, outcomes = replay_log(log)
-    found = compare(replayed, store.scan())
+    found = compare(replayed, store.scan(), lambda keys: log.read(keys=keys))
     if not write:
-        _record(target, found)
+        _record(target, found, lambda keys: log.read(keys=keys))
     written = 0
     for item in found.repairs() if write else ():
         try:
@@ -102,8 +102,9 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
     swept = store.sweep() if write else 0
     return {
         "events": sum(outcomes.values()), "outcomes": dict(outcomes),
-        "items": len(replayed), "equal": len(replayed) - len(found.differing),
-        "log_digest": digest_of(replayed),
+        "items": len(found.replayed),
+        "equal": len(found.replayed) - len(found.differing),
+        "log_digest": digest_of(found.replayed),
         "store_digest": digest_of(
             {e: i for e, i in found.stored.items() if e not in found.retired}
         ),
@@ -115,7 +116,7 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _record(target: Target, found: Comparison) -> None:
+def _record(target: Target, found: Comparison, events_of: EventsOf) -> None:
     """Record what the comparison says of each pipeline's projections."""
     store = DynamoDBLifecycleStore(
         target.client("dynamodb"), target.outputs["LifecycleTableName"]
@@ -124,7 +125,7 @@ def _record(target: Target, found: Comparison) -> None:
         told: Recorded | None = None
 
         def decide(lifecycle: Lifecycle, of: Pipeline = pipeline) -> Decided | None:
-            return next(verdicts(of, found, lifecycle), None)
+            return next(verdicts(of, found, lifecycle, events_of), None)
 
         while True:
             _, told = record(store, pipeline.name, decide)

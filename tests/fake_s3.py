@@ -81,12 +81,12 @@ class FakeS3:
         self.before_get(Key)
         if Key not in self.objects:
             raise refusal("NoSuchKey")
-        body = self.objects[Key][0]
+        body, metadata, _ = self.objects[Key]
         self.fetched.append((Key, Range))
         if Range:
             first, last = Range.removeprefix("bytes=").split("-")
             body = body[int(first) : int(last) + 1]
-        return {"Body": io.BytesIO(body)}
+        return {"Body": io.BytesIO(body), "Metadata": metadata}
 
     def get_paginator(self, name: str) -> "FakeS3":
         assert name == "list_objects_v2"

@@ -148,6 +148,7 @@ def test_the_store_is_repaired_from_the_log(twin: dict[str, Any], home: Path) ->
     seen = ask("rebuild", "online", "--distributed", "--verify", cwd=home, expect=1)
     written = ask("rebuild", "online", "--distributed", cwd=home)["written"]
     mended = ask("rebuild", "online", "--verify", cwd=home)
+    decisions = dynamodb.scan(TableName=twin["outputs"]["LifecycleTableName"])["Items"]
 
     folded, scored = sorted(
         (i["entity"]["S"] for i in items), key=lambda entity: entity.startswith("score")
@@ -160,6 +161,9 @@ def test_the_store_is_repaired_from_the_log(twin: dict[str, Any], home: Path) ->
     assert (seen["differing"], seen["scoring_differing"]) == (1, 1)
     assert broken["log_digest"] == seen["log_digest"]
     assert broken["store_digest"] == seen["store_digest"]
+    told = [json.loads(d["data"]["S"]) for d in decisions]
+    verified = [d["digest"] for d in told if d.get("feature_set") == "Sensor"]
+    assert mended["store_digest"] in verified
 
 
 def test_a_reject_that_the_contract_still_refuses_is_rejected_again(

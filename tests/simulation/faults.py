@@ -41,6 +41,18 @@ class Fault(StrEnum):
     AGE_EXCEEDED = "record too old, to the destination"
     REDRIVE = "redrive from the destination"
     REBUILD = "online store rebuilt from the log"
+    NIGHT = "a day passes"
+    COMPACTION = "log compacted while it grows"
+    COMPACTION_DIED = "compaction died between two changes"
+    TWO_COMPACTIONS = "two compactions at once"
+    SEGMENTS_DELETED = "segments replaced and deleted"
+    READ_WHILE_COMPACTED = "log read while it is compacted"
+    ARCHIVED_AGAIN = "old records archived again, cut otherwise"
+    TRUNCATED = "segment truncated"
+    HALF_WRITTEN = "segment half written"
+    BIT_FLIPPED = "segment with a flipped bit"
+    SET_DURING_FAULTS = "training set built while things fail"
+    PREDICTED_AGAIN = "event scored again, under its own id"
     RATE_EXCEEDED = "key sends beyond its rate"
 
 
@@ -69,6 +81,13 @@ RATES: Final = {
     Fault.STALL: 0.01,
     Fault.RESPONSE_LOST: 0.05,
     Fault.ZOMBIE: 0.03,
+    Fault.NIGHT: 0.15,
+    Fault.COMPACTION: 0.03,
+    Fault.ARCHIVED_AGAIN: 0.4,
+    Fault.TRUNCATED: 0.15,
+    Fault.HALF_WRITTEN: 0.15,
+    Fault.BIT_FLIPPED: 0.15,
+    Fault.SET_DURING_FAULTS: 0.01,
 }
 """Chance of each fault where it can happen; the other classes follow from these."""
 

@@ -3,35 +3,32 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
-from pipelines.sensor_anomaly.features import Sensor
-from pipelines.sensor_anomaly.model import model
 from retrodict.envelope import StampedEvent
 from retrodict.features import FeatureSet
-from retrodict.model import Gates
-from retrodict.online import item_of
-from retrodict.pipeline import Pipeline, definitions_of
+from retrodict.online import features_json, item_of
+from retrodict.pipeline import definitions_of
 from retrodict.ports import KeyedBatch, OnlineItem
 from retrodict.rejection import NOT_FOLDED
-from retrodict.replaying import digest_of, replay
+from retrodict.replaying import digest_of, replay, same_fold, split_scoring
+from retrodict.scoring import SCORING, stream_prediction_id
 from retrodict.state import Folded, KeyState, Outcome, order_of_knowing
-from retrodict.system_events import RateExceeded
+from retrodict.system_events import PredictionMade, RateExceeded
 from retrodict.training_build import build_set
-from retrodict.training_sets import Refusal, TrainingSet
+from retrodict.training_sets import TrainingSet
 from retrodict.windows import check_of, identity_of
 from retrodict_aws.dynamodb_online_store import _from_attributes, _refs
 from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.s3_event_log import S3EventLog
 
+from tests.simulation.champion import CHAMPION
 from tests.simulation.faults import Fault
-from tests.simulation.kinesis import Record
+from tests.simulation.kinesis import Record, Stream
+from tests.simulation.learning import LEARNER, digest_of_set, log_of
 from tests.simulation.mapping import payload
 from tests.simulation.reference import Model, Truth, place_of
 from tests.simulation.simulation import Simulation
-from tests.simulation.stores import S3Client
-from tests.simulation.world import World
 
 REASONS = {
     Outcome.CONFLICTING: "identity_conflict",
@@ -39,45 +36,18 @@ REASONS = {
 }
 
 
-LEARNER: Final = Pipeline(
-    "sensor_anomaly",
-    features=[Sensor],
-    model=replace(
-        model,
-        features=[Sensor.mean_10m, Sensor.trend, Sensor.change],
-        fit_window="1d",
-        held_out="5m",
-        held_out_rows=10,
-        gates=Gates(min_rows=1, max_null_share=1.0),
-    ),
-)
-"""The shipped pipeline, but that a few minutes of readings are enough for a set."""
+OURS: Final = {event.contract().type for event in (RateExceeded, PredictionMade)}
+"""What functions put on the ingest stream themselves."""
 
 
-def log_of(events: Sequence[StampedEvent], segment_events: int = 17) -> S3EventLog:
-    """Return a log in which nothing ever failed, cut otherwise, the newest first."""
-    log = S3EventLog(S3Client(World(0, {}), immutable=("log",)), "log")
-    by_type: dict[str, list[StampedEvent]] = {}
-    for event in reversed(events):
-        by_type.setdefault(event.type, []).append(event)
-    for event_type, several in by_type.items():
-        for start in range(0, len(several), segment_events):
-            name = f"type={event_type}/arrived=2026-01-05/{start:05}"
-            log.append(name, several[start : start + segment_events])
-    return log
-
-
-def _is_excess(raw: bytes) -> bool:
-    """Return whether a record is what `write_features` says of a fast key."""
+def _is_ours(raw: bytes) -> bool:
     try:
-        return bool(json.loads(raw)["type"] == RateExceeded.contract().type)
+        return bool(json.loads(raw)["type"] in OURS)
     except (ValueError, LookupError, TypeError):
         return False
 
 
-def _digest_of(found: TrainingSet | Refusal) -> str:
-    return found.digest if isinstance(found, TrainingSet) else repr(found)
-
+Identity = tuple[str, str, str, str]
 
 Step = tuple[KeyState, Folded]
 """The state after one event, and what became of the event."""
@@ -103,14 +73,17 @@ class Checker:
         self.optional = {place_of(record) for record in simulation.redriven}
         self.log = S3EventLog(simulation.s3, "log", kept_events=10_000)
         self.known = order_of_knowing(list(self.log.read()))
-        self.online = {item.entity: item for item in simulation.store.scan()}
+        self.online, self.scoring = split_scoring(simulation.store.scan())
         self.documents: dict[str, list[dict[str, Any]]] = {
             "": [],
             "log": [],
             "features": [],
+            "compaction": [],
         }
         for name, kept in sorted(simulation.s3.buckets.get("quarantine", {}).items()):
-            stages = [stage for stage in ("log", "features") if f"-{stage}" in name]
+            stages = [s for s in ("log", "features") if f"-{s}" in name]
+            if "/compaction-" in name:
+                stages = ["compaction"]
             stage = stages[0] if stages else ""
             self.documents[stage] += [
                 json.loads(line) for line in kept.body.splitlines()
@@ -123,6 +96,9 @@ class Checker:
         self.nothing_acknowledged_is_lost()
         self.undelivered_is_explained()
         self.online_equals_the_fold_of_the_log()
+        if self.simulation.plan.scores:
+            self.the_stream_was_scored_once()
+        self.what_compaction_quarantined_is_explained()
         self.replaying_the_log_writes_nothing()
         self.training_sets_are_those_of_a_log_without_faults()
 
@@ -163,7 +139,7 @@ class Checker:
                 self.world.violate(f"acknowledged and lost: {sent}")
         sent_records = Counter(self.simulation.producer.sent).keys()
         for name in self.truth.places:
-            if name not in sent_records and not _is_excess(name[1]):
+            if name not in sent_records and not _is_ours(name[1]):
                 self.world.violate(f"on the stream, and never sent: {name}")
 
     def undelivered_is_explained(self) -> None:
@@ -277,6 +253,96 @@ class Checker:
             if one != other:
                 self.world.violate(f"{place} is {one}, in quarantine {other}")
 
+    def what_compaction_quarantined_is_explained(self) -> None:
+        """Check that compaction told of every reused identity, and of nothing else."""
+        first: dict[Identity, str] = {}
+        reused: dict[Identity, set[str]] = {}
+        for event in self.known:
+            identity = event.type, event.key, event.source, event.id
+            first.setdefault(identity, event.digest)
+            reused.setdefault(identity, set()).add(event.digest)
+        events = {event.position: event for event in self.known}
+        told: set[tuple[Identity, str]] = set()
+        for document in self.documents["compaction"]:
+            event = events[document["position"]]
+            identity = (event.type, event.key, event.source, event.id)
+            if len(reused[identity]) == 1:
+                self.world.violate(f"compaction told of {document} without a reason")
+            told.add((identity, event.digest))
+        if not self.simulation.plan.compacts:
+            return
+        for identity, digests in reused.items():
+            for digest in sorted(digests - {first[identity]}):
+                if (identity, digest) not in told:
+                    self.world.violate(f"compaction did not tell of {identity}")
+
+    def the_stream_was_scored_once(self) -> None:
+        """Check scoring states, and every prediction, against the fold of the log."""
+        offline, _ = replay(self.log.read())
+        for entity in sorted({f"{SCORING}{e}" for e in offline} | self.scoring.keys()):
+            item = self.scoring.get(entity)
+            if item is None or not same_fold(item, offline):
+                self.world.violate(f"{entity} is not the fold of the log")
+        expected = {
+            prediction_id: served
+            for prediction_id, key, served in self._to_be_scored()
+            if key not in self.simulation.unscored
+        }
+        self._are_predictions("log", self._in_the_log(), expected)
+        self._are_predictions("stream", self._on(self.simulation.predictions), expected)
+
+    def _to_be_scored(self) -> Iterator[tuple[str, str, tuple[str, str, str]]]:
+        """Yield id and key of each prediction to be made, and what it must say."""
+        by_key: dict[tuple[str, str], list[StampedEvent]] = {}
+        for event in self.known:
+            by_key.setdefault((event.type, event.key), []).append(event)
+        for (event_type, key), events in by_key.items():
+            for pipeline, definition in definitions_of(event_type):
+                for _, folded in _one_by_one(definition, events):
+                    served = folded.features or {}
+                    value = served.get(CHAMPION.features[0])
+                    if folded.outcome is Outcome.APPLIED and value is not None:
+                        score = CHAMPION.scorer.score([float(value)])
+                        told = features_json(served), score.hex(), folded.event.position
+                        name = stream_prediction_id(pipeline.name, folded.event)
+                        yield name, key, told
+
+    def _in_the_log(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        wanted = PredictionMade.contract().type
+        return ((e.key, e.data) for e in self.known if e.type == wanted)
+
+    @staticmethod
+    def _on(stream: Stream) -> Iterator[tuple[str, dict[str, Any]]]:
+        for record in stream.records():
+            yield record.partition_key, json.loads(record.data)["data"]
+
+    def _are_predictions(
+        self,
+        where: str,
+        found: Iterable[tuple[str, dict[str, Any]]],
+        expected: dict[str, tuple[str, str, str]],
+    ) -> None:
+        told: dict[str, dict[str, Any]] = {}
+        for key, data in found:
+            name = data["prediction_id"]
+            if key in self.simulation.unscored:
+                continue
+            if told.setdefault(name, data) != data:
+                self.world.violate(f"{where}: {name} says {data} and {told[name]}")
+            if told[name] is not data:
+                self.world.fired[Fault.PREDICTED_AGAIN] += 1
+        for name in sorted(told.keys() | expected.keys()):
+            one = told.get(name)
+            said = (
+                None
+                if one is None
+                else (one["features"], float(one["score"]).hex(), one["position"])
+            )
+            if said != expected.get(name):
+                self.world.violate(
+                    f"{where}: prediction {name} is {said}, not {expected.get(name)}"
+                )
+
     def training_sets_are_those_of_a_log_without_faults(self) -> None:
         """Build a set from the log, and from one that nothing ever happened to."""
         if not self.known:
@@ -288,7 +354,11 @@ class Checker:
         expected = build_set(LEARNER, log_of(accepted), until_us)
         if isinstance(found, TrainingSet):
             self.training_sets += 1
-        if _digest_of(found) != _digest_of(expected):
+        if digest_of_set(build_set(LEARNER, self.log, until_us)) != (
+            digest_of_set(found)
+        ):
+            self.world.violate(f"until {until_us} two sets were built of one log")
+        if digest_of_set(found) != digest_of_set(expected):
             self.world.violate(f"until {until_us} {found} was built, not {expected}")
 
     def replaying_the_log_writes_nothing(self) -> None:
@@ -308,8 +378,16 @@ class Checker:
         puts = self.simulation.dynamodb.puts()
         if records:
             self.simulation.runtime.invoke("write_features", payload(records))
+            if self.simulation.plan.scores:
+                self._score_again(records)
         if self.simulation.dynamodb.puts() != puts:
             self.world.violate("replaying the log wrote state")
+
+    def _score_again(self, records: Sequence[Record]) -> None:
+        made = len([*self.simulation.predictions.records()])
+        self.simulation.runtime.invoke("score_events", payload(records))
+        if len([*self.simulation.predictions.records()]) != made:
+            self.world.violate("replaying the log made predictions")
 
 
 def sentences(violations: Sequence[str], width: int = 2_000) -> str:

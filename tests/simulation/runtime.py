@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, Final
 from unittest.mock import patch
 
+from retrodict.artifact import Artifact
 from retrodict_aws.clients import AWS_ERRORS
 
 from tests.simulation.faults import Fault
@@ -25,6 +26,7 @@ ENVIRONMENT: Final = {
     "POWERTOOLS_TRACE_DISABLED": "true",
     "POWERTOOLS_LOG_LEVEL": "CRITICAL",
     "AWS_ENDPOINT_URL": "http://simulation.invalid",
+    "IDENTITY_LOOKBACK_DAYS": "30",
 }
 
 Ports = tuple[Any, ...]
@@ -37,6 +39,11 @@ class Context:
     memory_limit_in_mb = 128
     invoked_function_arn = "arn:aws:lambda:eu-west-1:1:function:simulation"
     aws_request_id = "1"
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        """Return more than any function waits for."""
+        return 900_000
 
 
 @contextmanager
@@ -67,15 +74,34 @@ def module_of(function: str) -> ModuleType:
 
 
 class Runtime:
-    """Every function with the ports that it works on."""
+    """Every function with the ports that it works on.
 
-    def __init__(self, world: World, ports: Mapping[str, Ports]) -> None:
+    Parameters
+    ----------
+    load
+        What `score_events` has its artifacts from.
+
+    Attributes
+    ----------
+    refusal
+        What the last function failed with that it may fail with, or None.
+    """
+
+    def __init__(
+        self, world: World, ports: Mapping[str, Ports], load: Callable[[str], Artifact]
+    ) -> None:
         self._world = world
         self._ports = ports
-        self._retried: tuple[type[Exception], ...] = ()
+        self._load = load
+        self.refusal: Exception | None = None
 
     def invoke(
-        self, function: str, event: Any, abandon: Callable[[], None] | None = None
+        self,
+        function: str,
+        event: Any,
+        abandon: Callable[[], None] | None = None,
+        *,
+        refusals: tuple[type[Exception], ...] = (),
     ) -> dict[str, Any] | None:
         """Run a function once and return its answer, or None where it failed.
 
@@ -84,9 +110,14 @@ class Runtime:
         abandon
             Called where the caller loses patience; the function then runs on, and
             its answer is worth nothing. None where the caller never does.
+        refusals
+            What the function says that it may fail with.
         """
         module = module_of(function)
         module.__dict__["ports"] = lambda: self._ports[function]
+        if function == "score_events":
+            module.__dict__["artifact"] = self._load
+        self.refusal = None
         self._world.note(f"invoke {function}")
         if self._world.chance(Fault.INIT_FAILURE):
             self._world.fire(Fault.INIT_FAILURE, function)
@@ -97,7 +128,8 @@ class Runtime:
             answer: dict[str, Any] = module.lambda_handler(event, Context())
         except Crash:
             return None
-        except (*AWS_ERRORS, *self._retried) as error:
+        except (*AWS_ERRORS, *refusals) as error:
+            self.refusal = error
             self._world.note(f"{function} failed with {type(error).__name__}")
             return None
         except Exception as error:  # noqa: BLE001 - whatever a handler lets out

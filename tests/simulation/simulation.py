@@ -9,19 +9,32 @@ from random import Random
 from typing import Final
 
 from retrodict.chunks import SMALL_BYTES
-from retrodict.pipeline import folded_types, load_pipelines
-from retrodict.replaying import replay
+from retrodict.errors import TransientError
+from retrodict.pipeline import (
+    folded_types,
+    load_catalog,
+    load_pipelines,
+    scored_types,
+)
+from retrodict.replaying import compare, key_of, replay
+from retrodict.scoring import SCORING
+from retrodict.state import order_of_knowing
+from retrodict.training_build import build_set
+from retrodict.training_sets import Refusal
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.kinesis_event_stream import KinesisEventStream, KinesisIngestStream
 from retrodict_aws.s3_event_log import S3EventLog
 from retrodict_aws.s3_quarantine import S3Quarantine
 
+from tests.simulation.champion import CHAMPION, promoted
 from tests.simulation.faults import Fault, rates_of
 from tests.simulation.kinesis import KinesisClient, Record, Stream
+from tests.simulation.learning import LEARNER, digest_of_set, log_of
 from tests.simulation.mapping import EventSourceMapping, Settings, payload
 from tests.simulation.producer import Producer
 from tests.simulation.runtime import Runtime
 from tests.simulation.stores import DynamoDBClient, S3Client
+from tests.simulation.upkeep import NIGHT_US, Upkeep
 from tests.simulation.world import SECOND_US, World
 
 STEPS: Final = 20_000
@@ -32,6 +45,10 @@ CHUNKED_BYTES: Final = 200
 
 CRAMPED_BYTES: Final = 1_450
 """State of about thirty events, so that a burst does not fit."""
+
+COMPACTING_SHARE: Final = 0.25
+SCORING_SHARE: Final = 0.25
+"""Of the seeds; the others are spared the time."""
 
 OVERLAPPING_STEPS: Final = 12
 SERVICES: Final = ("dynamodb", "kinesis", "s3")
@@ -53,6 +70,8 @@ class Plan:
     rates: Mapping[Fault, float]
     state_limit_bytes: int | None = None
     small_bytes: int = SMALL_BYTES
+    compacts: bool = False
+    scores: bool = False
     at: tuple[Fault, int] | None = None
 
 
@@ -71,13 +90,15 @@ def plan_of(seed: int) -> Plan:
         rates=rates_of(random),
         state_limit_bytes=random.choice((None, None, None, CRAMPED_BYTES)),
         small_bytes=random.choice((SMALL_BYTES, CHUNKED_BYTES)),
+        compacts=random.random() < COMPACTING_SHARE,
+        scores=random.random() < SCORING_SHARE,
     )
 
 
 @contextmanager
 def state_limit(limit_bytes: int | None) -> Iterator[None]:
     """Let a key send beyond its rate sooner than after thousands of events."""
-    definitions = [d for p in load_pipelines().values() for d in p.features]
+    definitions = [d for p in load_pipelines().values() for d in p.definitions]
     before = [definition.state_limit_bytes for definition in definitions]
     for definition in definitions:
         definition.state_limit_bytes = limit_bytes or definition.state_limit_bytes
@@ -96,11 +117,15 @@ class Simulation:
         self.world = world = World(plan.seed, plan.rates, at=plan.at)
         self.ingest = Stream(world, "ingest", plan.shards)
         self.events = Stream(world, "events", plan.shards)
-        streams = {"ingest": self.ingest, "events": self.events}
+        self.predictions = Stream(world, "predictions", 1)
+        streams = {
+            "ingest": self.ingest, "events": self.events,
+            "predictions": self.predictions,
+        }  # fmt: skip
         self.kinesis = KinesisClient(world, streams)
         self.dynamodb = DynamoDBClient(world)
         self.s3 = S3Client(world, immutable=("log",))
-        self.log = S3EventLog(self.s3, "log")
+        self.log = S3EventLog(self.s3, "log", contracts=load_catalog().contracts)
         self.quarantine = S3Quarantine(self.s3, "quarantine")
         self.store = DynamoDBOnlineStore(
             self.dynamodb,
@@ -112,14 +137,21 @@ class Simulation:
         validated = KinesisEventStream(self.kinesis, "events", sleep=world.sleep)
         self.producer = Producer(world, door, events=plan.events, keys=plan.keys)
         self.door = door
+        predictions = KinesisIngestStream(
+            self.kinesis, "predictions", sleep=world.sleep
+        )
         self.runtime = Runtime(
             world,
             {
                 "validate_records": (validated, self.quarantine),
                 "archive_events": (self.log, self.quarantine),
                 "write_features": (self.store, self.quarantine, door),
+                "score_events": (self.store, promoted(), (door, predictions)),
+                "compact_log": (self.log, self.quarantine),
             },
+            {CHAMPION.digest: CHAMPION}.__getitem__,
         )
+        self.upkeep = Upkeep(world, self.runtime, self.s3)
         settings = Settings(plan.batch_size, plan.retries, plan.oldest_us, plan.waits)
         types = folded_types(load_pipelines().values())
         mapping = partial(EventSourceMapping, world, self.runtime)
@@ -128,10 +160,18 @@ class Simulation:
         self.features = mapping(
             self.events, "write_features", replace(settings, types=types)
         )
-        self.mappings = (self.validation, self.archive, self.features)
+        self.scoring = mapping(
+            self.events,
+            "score_events",
+            replace(settings, types=scored_types(load_pipelines().values())),
+        )
+        self.mappings = [self.validation, self.archive, self.features]
+        if plan.scores:
+            self.mappings.append(self.scoring)
         self.foreign: list[Record] = []
         self.redriven: list[Record] = []
         self.gapped: frozenset[str] = frozenset()
+        self.unscored: frozenset[str] = frozenset()
         self.writes = 0
         self._depth = 0
         world.overlap = self._overlap
@@ -147,6 +187,8 @@ class Simulation:
         self.world.is_faulty = False
         self._settle()
         self._repair()
+        if self.plan.compacts:
+            self._compact()
         self.writes = self.world.writes
 
     def _step(self) -> None:
@@ -195,6 +237,61 @@ class Simulation:
         if world.chance(Fault.FOREIGN_RECORD):
             world.fire(Fault.FOREIGN_RECORD)
             self.foreign.append(self.events.put("foreign", b"no event of ours"))
+        if self.plan.compacts:
+            self._disturb_the_log()
+        if world.chance(Fault.SET_DURING_FAULTS):
+            self._build_a_set()
+
+    def _build_a_set(self) -> None:
+        """Build a training set of what is archived by now, while things fail."""
+        before, until_us = self.upkeep.known(), self.world.now_us
+        try:
+            found = build_set(LEARNER, S3EventLog(self.s3, "log"), until_us)
+        except TransientError as error:
+            self.world.note(f"no set could be built: {error}")
+            return
+        if self.upkeep.known() != before or isinstance(found, Refusal):
+            return
+        self.world.fire(Fault.SET_DURING_FAULTS)
+        expected = build_set(
+            LEARNER, log_of(order_of_knowing([*before.values()])), until_us
+        )
+        if found.digest != digest_of_set(expected):
+            self.world.violate(f"until {until_us} {found} was built, not {expected}")
+
+    def _disturb_the_log(self) -> None:
+        world = self.world
+        at_rest = not any(mapping.ready() for mapping in self.mappings)
+        if at_rest and world.chance(Fault.NIGHT):
+            world.fire(Fault.NIGHT)
+            world.advance(NIGHT_US)
+        if world.chance(Fault.COMPACTION):
+            self.upkeep.compact()
+
+    def _compact(self) -> None:
+        """Let days pass with faults, then without, until the log is compacted."""
+        self.world.is_faulty = True
+        for _ in range(self.world.random.randint(1, 2)):
+            self.world.advance(NIGHT_US)
+            if self.world.chance(Fault.ARCHIVED_AGAIN):
+                self._archive_again()
+            self.upkeep.compact()
+            self.upkeep.read_meanwhile()
+            self.upkeep.damage()
+        self.world.is_faulty = False
+        self.world.land_all()
+        self.upkeep.settle()
+
+    def _archive_again(self) -> None:
+        """Deliver old records once more, as a redrive does, in a batch of their own."""
+        shards = [shard for shard in self.events.shards if shard.records]
+        if not shards:
+            return
+        records = self.world.random.choice(shards).records
+        first = self.world.random.randrange(len(records))
+        last = first + self.world.random.randint(1, 10)
+        self.world.fire(Fault.ARCHIVED_AGAIN)
+        self.runtime.invoke("archive_events", payload(records[first:last]))
 
     def _settle(self) -> None:
         """Deliver until nothing is left, late writes included."""
@@ -222,6 +319,8 @@ class Simulation:
             self.runtime.invoke("archive_events", payload(records))
         missed = [*self.redriven, *chain(*self.features.undelivered)]
         self.gapped = frozenset(record.partition_key for record in missed)
+        missed += chain(*self.scoring.undelivered)
+        self.unscored = frozenset(record.partition_key for record in missed)
         if missed:
             self.rebuild()
 
@@ -234,11 +333,16 @@ class Simulation:
             Never: nothing else runs, and the faults have stopped.
         """
         self.world.fire(Fault.REBUILD)
-        stored = {item.entity: item for item in self.store.scan()}
-        for entity, item in sorted(replay(self.log.read())[0].items()):
-            old = stored.get(entity)
-            if old is None or old.content() != item.content():
-                if entity.partition("#")[2] not in self.gapped:
-                    self.world.violate(f"{entity} differs before it was rebuilt")
-                version = old.version + 1 if old else 1
-                self.store.put(replace(item, version=version))
+        found = compare(
+            replay(self.log.read())[0],
+            self.store.scan(),
+            lambda keys: self.log.read(keys=keys),
+        )
+        for item in found.repairs():
+            is_scoring = item.entity.startswith(SCORING)
+            if is_scoring and not self.plan.scores:
+                continue
+            gapped = self.unscored if is_scoring else self.gapped
+            if key_of(item.entity) not in gapped:
+                self.world.violate(f"{item.entity} differs before it was rebuilt")
+            self.store.put(item)

@@ -1,15 +1,15 @@
 """DynamoDB and S3 in memory, behind the calls that the adapters make of them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BytesIO
 from typing import Any, Final
 
 from tests.simulation.faults import Fault
-from tests.simulation.world import SECOND_US, START_US, World, refusal
+from tests.simulation.world import World, refusal
 
 PAGE_ENTRIES: Final = 50
 
@@ -178,6 +178,11 @@ class Object:
 
     body: bytes
     metadata: dict[str, str]
+    written_us: int
+
+
+def _instant(time_us: int) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=time_us)
 
 
 class S3Client:
@@ -187,11 +192,17 @@ class S3Client:
     ----------
     immutable
         Buckets in which an object must never become another.
+
+    Attributes
+    ----------
+    before_delete
+        Called with the bucket and the key of an object that is about to go.
     """
 
     def __init__(self, world: World, immutable: tuple[str, ...]) -> None:
         self._world = world
         self._immutable = immutable
+        self.before_delete: Callable[[str, str], None] = lambda _bucket, _key: None
         self.buckets: dict[str, dict[str, Object]] = {}
 
     def put_object(  # noqa: PLR0913 - the client's parameters
@@ -214,8 +225,8 @@ class S3Client:
                 if self._world.chance(Fault.WRITE_CONFLICT):
                     self._world.fire(Fault.WRITE_CONFLICT, Key)
                     raise refusal("ConditionalRequestConflict", "PutObject")
-            new = Object(Body, Metadata or {})
-            if Bucket in self._immutable and objects.get(Key, new) != new:
+            new = Object(Body, Metadata or {}, self._world.now_us)
+            if Bucket in self._immutable and objects.get(Key, new).body != Body:
                 self._world.violate(f"object {Key} was overwritten")
             objects[Key] = new
             sha = hashlib.sha256(Body).hexdigest()[:8]
@@ -224,11 +235,30 @@ class S3Client:
 
         return self._world.write("s3", f"PutObject {Bucket}/{Key}", effect)
 
+    def delete_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        """Remove an object; one that has gone is no error."""
+
+        def effect() -> dict[str, Any]:
+            objects = self.buckets.get(Bucket, {})
+            if Key in objects:
+                self.before_delete(Bucket, Key)
+                del objects[Key]
+                self._world.note(f"{Bucket} without {Key}")
+            return {}
+
+        return self._world.write("s3", f"DeleteObject {Bucket}/{Key}", effect)
+
+    def _found(self, bucket: str, key: str, operation: str) -> Object:
+        found = self.buckets.get(bucket, {}).get(key)
+        if found is None:
+            raise refusal("NoSuchKey", operation)
+        return found
+
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         """Return the metadata of an object."""
 
         def answer() -> dict[str, Any]:
-            found = self.buckets[Bucket][Key]
+            found = self._found(Bucket, Key, "HeadObject")
             return {"Metadata": found.metadata, "ContentLength": len(found.body)}
 
         return self._world.read("s3", "HeadObject", answer)
@@ -237,11 +267,12 @@ class S3Client:
         """Return an object, or some of its bytes."""
 
         def answer() -> dict[str, Any]:
-            body = self.buckets[Bucket][Key].body
+            found = self._found(Bucket, Key, "GetObject")
+            body = found.body
             if Range:
                 first, last = Range.removeprefix("bytes=").split("-")
                 body = body[int(first) : int(last) + 1]
-            return {"Body": BytesIO(body)}
+            return {"Body": BytesIO(body), "Metadata": found.metadata}
 
         return self._world.read("s3", "GetObject", answer)
 
@@ -256,7 +287,7 @@ class S3Client:
                 {
                     "Key": key,
                     "Size": len(self.buckets[Bucket][key].body),
-                    "LastModified": datetime.fromtimestamp(START_US / SECOND_US, UTC),
+                    "LastModified": _instant(self.buckets[Bucket][key].written_us),
                 }
                 for key in keys
                 if key.startswith(Prefix) and key > StartAfter

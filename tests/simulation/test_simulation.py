@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from retrodict.scoring import SCORING
 
 from tests.simulation.faults import Fault
 from tests.simulation.invariants import sentences
@@ -61,9 +62,17 @@ def test_a_seed_has_one_trace() -> None:
     assert digests[0] == digests[2] != digests[1]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_one_fault_at_every_single_write_breaks_nothing(seed: int) -> None:
-    plan = replace(SMALL, seed=seed)
+@pytest.mark.parametrize(
+    "plan",
+    [
+        replace(SMALL, seed=1),
+        replace(SMALL, seed=2, scores=True),
+        replace(SMALL, seed=3),
+        replace(SMALL, seed=4, events=8, compacts=True),
+    ],
+    ids=["1", "2, scored", "3", "4, compacted"],
+)
+def test_one_fault_at_every_single_write_breaks_nothing(plan: Plan) -> None:
     sound = run_of(plan)
     assert not sound.violations, sentences(sound.violations)
     fired: dict[Fault, set[int]] = {}
@@ -149,9 +158,58 @@ def _loses_a_record(simulation: Simulation) -> None:
     stream.put = put  # type: ignore[method-assign]
 
 
+def _deletes_another_segment(simulation: Simulation) -> None:
+    """Delete merged segments as well as what they replaced."""
+    sound = simulation.s3.delete_object
+
+    def delete_object(*, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
+        merged = (key for key in simulation.s3.buckets[Bucket] if "/bucket=" in key)
+        sound(Bucket=Bucket, Key=min(merged, default=Key))
+        return sound(Bucket=Bucket, Key=Key)
+
+    simulation.s3.delete_object = delete_object  # type: ignore[method-assign]
+
+
+def _keeps_no_merged_segment(simulation: Simulation) -> None:
+    """Answer puts of merged segments without keeping anything."""
+    sound = simulation.s3.put_object
+
+    def put_object(**request: Any) -> dict[str, Any]:
+        return {} if "/bucket=" in request["Key"] else sound(**request)
+
+    simulation.s3.put_object = put_object  # type: ignore[method-assign]
+
+
+def _loses_predictions(simulation: Simulation) -> None:
+    """Acknowledge predictions that are not kept."""
+    sound = simulation.kinesis.put_records
+
+    def put_records(**request: Any) -> dict[str, Any]:
+        if request["StreamName"] == "predictions":
+            return {"FailedRecordCount": 0, "Records": [{}] * len(request["Records"])}
+        return sound(**request)
+
+    simulation.kinesis.put_records = put_records  # type: ignore[method-assign]
+
+
+def _scores_again(simulation: Simulation) -> None:
+    """Answer puts of scoring states without keeping them."""
+    sound = simulation.dynamodb.put_item
+
+    def put_item(**request: Any) -> dict[str, Any]:
+        is_scoring = request["Item"]["entity"]["S"].startswith(SCORING)
+        return {} if is_scoring else sound(**request)
+
+    simulation.dynamodb.put_item = put_item  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize(
     ("sabotage", "sentence"),
     [
+        (_deletes_another_segment, "was deleted, and"),
+        (_keeps_no_merged_segment, "not compacted after"),
+        (_loses_predictions, "stream: prediction"),
+        (_scores_again, "is not the fold of the log"),
         (_loses_a_put, "online"),
         (_forgets_conditions, "went from version"),
         (_loses_a_segment, "the log lacks"),

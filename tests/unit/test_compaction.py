@@ -2,7 +2,7 @@
 
 import io
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from retrodict.envelope import StampedEvent
 from retrodict.errors import LogConflictError, StoreUnavailableError
 from retrodict.pipeline import load_catalog
 from retrodict_aws import s3_event_log
-from retrodict_aws.s3_event_log import S3EventLog
-from retrodict_aws.segments import LAYOUT, Segment
+from retrodict_aws.s3_event_log import ROWS_DIGEST, S3EventLog
+from retrodict_aws.segments import LAYOUT, DamagedSegmentError, Segment
 
 from tests.events import NOON_US, place, reading
 from tests.fake_s3 import Crash, FakeS3
@@ -222,7 +222,9 @@ def test_a_merged_segment_that_does_not_hold_its_events_deletes_nothing() -> Non
     world.run(OVER_US)
     name, other = (f"segments/{name}.parquet" for name in world.merged()[:2])
     _, metadata, written_us = world.s3.objects[name]
-    world.s3.objects[name] = (world.s3.objects[other][0], metadata, written_us)
+    wrong, told, _ = world.s3.objects[other]
+    metadata = {**told, ROWS_DIGEST: metadata[ROWS_DIGEST]}
+    world.s3.objects[name] = (wrong, metadata, written_us)
 
     report = world.run(OVER_US + GRACE_US)
 
@@ -412,6 +414,66 @@ def test_merged_segments_of_other_keys_are_not_fetched() -> None:
     assert [*world.log.read(buckets=[bucket_of(key)], keys=[key])] == found
     assert [*world.log.read(buckets=[(bucket_of(key) + 1) % BUCKETS], keys=[key])] == []
     assert len({name for name, _ in world.s3.fetched}) == 1
+
+
+def _flipped(body: bytes, place: int) -> bytes:
+    return body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
+
+
+@pytest.mark.parametrize("whole_bytes", [0, s3_event_log.WHOLE_BYTES])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda body: body[:0],
+        lambda body: body[: len(body) // 2],
+        lambda body: body[:-1],
+        lambda body: body[: len(body) // 2] + bytes(len(body) - len(body) // 2),
+        lambda body: _flipped(body, 5),
+        lambda body: _flipped(body, len(body) // 2),
+        lambda body: _flipped(body, len(body) - 9),
+    ],
+    ids=["empty", "half", "short", "zeros", "page", "middle", "footer"],
+)
+def test_a_damaged_segment_is_named_by_every_reader_and_never_merged(
+    damage: Callable[[bytes], bytes], whole_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_event_log, "WHOLE_BYTES", whole_bytes)
+    world = Log()
+    day_of_segments(world)
+    name = world.names()[1]
+    key = f"segments/{name}.parquet"
+    body, metadata, written_us = world.s3.objects[key]
+    world.s3.objects[key] = (damage(body), metadata, written_us)
+    (file,) = [f for p in world.log.partitions() for f in p.files if f.name == name]
+    readers: list[Callable[[], object]] = [
+        lambda: [*world.log.read()],
+        lambda: [*world.log.tables("sensor.reading")],
+        lambda: world.log.events_of(file),
+        lambda: [*world.log.identities_of(file)],
+    ]
+
+    for read in readers:
+        with pytest.raises(DamagedSegmentError, match="restore the version") as caught:
+            read()
+        assert caught.value.name == name
+    before = world.names()
+    for now_us in (OVER_US, OVER_US + GRACE_US):
+        (failure,) = world.run(now_us).failures
+        assert name in failure
+    assert world.names() == before
+
+    world.s3.objects[key] = (body, metadata, written_us)
+    assert world.run(OVER_US).failures == []
+
+
+def test_a_segment_of_before_has_no_digest_and_is_read() -> None:
+    world = Log()
+    day_of_segments(world)
+    told = digest_of_events(world.log.read())
+    for key, (body, _, written_us) in world.s3.objects.items():
+        world.s3.objects[key] = (body, {}, written_us)
+
+    assert digest_of_events(world.log.read()) == told
 
 
 def test_of_a_large_segment_only_what_is_asked_for_is_fetched(

@@ -23,7 +23,7 @@ from retrodict.replaying import Comparison, compare, digest_of
 from retrodict.replaying import replay as replay_events
 from retrodict.switching import check_readable, is_readable, readable
 from retrodict.training_run import check_candidate
-from retrodict.verifying import verdicts
+from retrodict.verifying import EventsOf, verdicts
 from retrodict.vocabulary import count, last, mean
 
 from tests.artifacts import PIPELINE, artifact
@@ -87,9 +87,18 @@ def fold(store: FakeOnlineStore, events: list[StampedEvent]) -> None:
     assert project(plan(batches), store, lambda _: None).failure is None
 
 
+def of_keys(events: list[StampedEvent]) -> EventsOf:
+    """Return what reads the events of some keys."""
+    return lambda keys: [event for event in events if event.key in keys]
+
+
 def compared(store: FakeOnlineStore, events: list[StampedEvent]) -> Comparison:
     """Compare the store with a log of these events."""
-    return compare(replay_events(events)[0], store.scan())
+    return compare(
+        replay_events(events)[0],
+        store.scan(),
+        of_keys(events),
+    )
 
 
 def fill(store: FakeOnlineStore, events: list[StampedEvent]) -> None:
@@ -109,7 +118,7 @@ def verify(
     told: list[str] = []
 
     def decide(lifecycle: Lifecycle) -> Decided | None:
-        return next(verdicts(pipeline, found, lifecycle), None)
+        return next(verdicts(pipeline, found, lifecycle, of_keys(events)), None)
 
     while True:
         _, made = record(decisions, pipeline.name, decide)
@@ -282,6 +291,19 @@ def test_what_is_only_ahead_of_the_log_is_neither_verified_nor_withdrawn() -> No
 
     assert behind == []
     assert readable(BEFORE, known(decisions)) == (OLD,)
+
+
+def test_items_that_wait_for_events_in_the_log_are_equal_up_to_their_position() -> None:
+    store, decisions = FakeOnlineStore(), FakeLifecycleStore()
+    with deployed(BEFORE):
+        fold(store, EVENTS[:-2])
+        told = verify(BEFORE, store, EVENTS, decisions)
+
+    assert told == ["projection_verified"]
+    seen = known(decisions).verified[OLD.digest]
+    assert seen is not None
+    assert seen.position == EVENTS[-3].position
+    assert seen.digest == digest_of(store.items)
 
 
 def test_a_verdict_survives_the_fold_of_decisions_in_two_parts() -> None:

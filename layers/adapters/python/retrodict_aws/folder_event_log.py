@@ -11,7 +11,7 @@ import pyarrow as pa
 from retrodict.envelope import StampedEvent
 from retrodict.ports import Reading
 
-from retrodict_aws.segments import Segment, buckets_of
+from retrodict_aws.segments import Segment, buckets_of, intact
 
 _BUCKET: Final = re.compile(r"bucket=(\d\d)")
 
@@ -41,8 +41,10 @@ class FolderEventLog:
         for path in self._paths(types, buckets_of(keys, buckets)):
             event_type, arrived = path.relative_to(self._folder).parts[:2]
             if arrived >= since:
-                segment = Segment(event_type.removeprefix("type="), path)
-                yield from segment.events(keys=keys, buckets=buckets)
+                with intact(str(path)):
+                    segment = Segment(event_type.removeprefix("type="), path)
+                    events = segment.events(keys=keys, buckets=buckets)
+                yield from events
 
     def tables(
         self,
@@ -54,9 +56,10 @@ class FolderEventLog:
     ) -> Iterator[pa.Table]:
         """Yield the events of one type as tables; see `ColumnLog.tables`."""
         for path in self._paths([event_type], buckets_of(keys, buckets)):
-            segment = Segment(event_type, path)
             others = buckets if bucket_in(path.parent.name) is None else None
-            yield from segment.tables(reading, keys=keys, buckets=others)
+            with intact(str(path)):
+                segment = Segment(event_type, path)
+                yield from segment.tables(reading, keys=keys, buckets=others)
 
     def size_bytes(self, event_type: str) -> int:
         """Return how many bytes of segments hold events of a type."""

@@ -21,9 +21,11 @@ from retrodict.stamps import from_datetime
 from retrodict_aws.clients import AWS_ERRORS, error_code
 from retrodict_aws.segments import (
     LAYOUT,
+    DamagedSegmentError,
     Segment,
     buckets_of,
     encode,
+    intact,
     json_of,
     schema_of,
 )
@@ -33,6 +35,10 @@ T = TypeVar("T")
 PREFIX: Final = "segments/"
 ENDING: Final = ".parquet"
 ROWS_DIGEST: Final = "rows-sha256"
+BODY_DIGEST: Final = "body-sha256"
+TAIL_DIGEST: Final = "tail-sha256"
+TAIL_BYTES: Final = 1 << 16
+"""The end of a segment, which holds what Parquet says of its pages."""
 WHOLE_BYTES: Final = 1 << 20
 """Segments up to this size are fetched whole; of larger ones only what is read."""
 LISTINGS: Final = 5
@@ -137,7 +143,11 @@ class S3EventLog:
                 Key=_key(name),
                 Body=body,
                 IfNoneMatch="*",
-                Metadata={ROWS_DIGEST: digest},
+                Metadata={
+                    ROWS_DIGEST: digest,
+                    BODY_DIGEST: hashlib.sha256(body).hexdigest(),
+                    TAIL_DIGEST: hashlib.sha256(body[-TAIL_BYTES:]).hexdigest(),
+                },
             )
         except AWS_ERRORS as error:
             if error_code(error) != "PreconditionFailed":
@@ -233,10 +243,20 @@ class S3EventLog:
                 f"type={event_type}/arrived={arrived}/",
                 [*found],
                 buckets_of(keys, buckets),
-                lambda one: self._open(one).tables(
-                    reading, keys=keys, buckets=buckets if one.bucket is None else None
+                lambda one: self._tables(
+                    one, reading, keys, buckets if one.bucket is None else None
                 ),
             )
+
+    def _tables(
+        self,
+        one: SegmentFile,
+        reading: Reading | None,
+        keys: Collection[str] | None,
+        buckets: Collection[int] | None,
+    ) -> Iterator[pa.Table]:
+        with intact(one.name):
+            yield from self._open(one).tables(reading, keys=keys, buckets=buckets)
 
     def size_bytes(self, event_type: str) -> int:
         """Return how many bytes of segments hold events of a type."""
@@ -262,8 +282,14 @@ class S3EventLog:
             Prefix=PREFIX + below,
             StartAfter=PREFIX + below + after,
         )
-        for page in pages:
-            yield from map(listed, page.get("Contents", []))
+        try:
+            for page in pages:
+                yield from map(listed, page.get("Contents", []))
+        except AWS_ERRORS as error:
+            raise StoreUnavailableError(
+                f"log {self._bucket_name!r} refused to be listed below {below!r}: "
+                f"{error_code(error)}"
+            ) from error
 
     def _partition(
         self,
@@ -304,7 +330,8 @@ class S3EventLog:
         if events is not None:
             self._kept.move_to_end(one.name)
         else:
-            events = self._open(one).events(keys=keys, buckets=buckets)
+            with intact(one.name):
+                events = self._open(one).events(keys=keys, buckets=buckets)
             if keys is None and buckets is None:
                 self._keep(one.name, events)
             return events
@@ -326,7 +353,8 @@ class S3EventLog:
             self._client, self._bucket_name, _key(one.name), one.size_bytes
         )
         if one.size_bytes <= WHOLE_BYTES:
-            return Segment(one.event_type, io.BytesIO(source.fetch()))
+            return Segment(one.event_type, io.BytesIO(source.whole()))
+        source.check_tail()
         return Segment(one.event_type, source)
 
     def partitions(
@@ -345,7 +373,8 @@ class S3EventLog:
     ) -> list[StampedEvent]:
         """Return the events of one segment; see `SegmentStore.events_of`."""
         try:
-            return self._open(file).events(keys=keys, buckets=buckets)
+            with intact(file.name):
+                return self._open(file).events(keys=keys, buckets=buckets)
         except _Gone as gone:
             raise self._has_gone(file) from gone
 
@@ -354,7 +383,8 @@ class S3EventLog:
     ) -> Iterator[Identity]:
         """Yield identities, fetching only their columns."""
         try:
-            yield from self._open(file).identities(ids)
+            with intact(file.name):
+                yield from self._open(file).identities(ids)
         except _Gone as gone:
             raise self._has_gone(file) from gone
 
@@ -408,9 +438,44 @@ class _Object(io.RawIOBase):
         self._key = key
         self._size = size_bytes
         self._place = 0
+        self._tail = b""
 
-    def fetch(self, span: str | None = None) -> bytes:
-        """Return the bytes of the object, or some of them.
+    def whole(self) -> bytes:
+        """Return the object; see `fetch` for what it raises.
+
+        Parquet changed by one bit may be read as other events, or end the process, so
+        nothing is decoded before its digest was compared.
+
+        Raises
+        ------
+        DamagedSegmentError
+            It is not what was written.
+        """
+        return self._intact(BODY_DIGEST)
+
+    def check_tail(self) -> None:
+        """Compare the end of the object, which pages with checksums do not cover.
+
+        Raises
+        ------
+        DamagedSegmentError
+            It is not what was written.
+        """
+        first = max(0, self._size - TAIL_BYTES)
+        self._tail = self._intact(TAIL_DIGEST, f"{first}-{self._size - 1}")
+
+    def _intact(self, told: str, span: str | None = None) -> bytes:
+        body, metadata = self.fetch(span)
+        expected = metadata.get(told)  # none of a segment that was written long ago
+        found = hashlib.sha256(body).hexdigest()
+        if expected not in {None, found}:
+            name = self._key.removeprefix(PREFIX).removesuffix(ENDING)
+            why = f"its {told} is {found[:12]}, not {str(expected)[:12]}"
+            raise DamagedSegmentError(name, why)
+        return body
+
+    def fetch(self, span: str | None = None) -> tuple[bytes, Mapping[str, str]]:
+        """Return the bytes of the object, or some of them, and its metadata.
 
         Raises
         ------
@@ -430,7 +495,7 @@ class _Object(io.RawIOBase):
                 f"log {self._bucket_name!r} refused to read {self._key!r}: "
                 f"{error_code(error)}"
             ) from error
-        return body
+        return body, answer.get("Metadata", {})
 
     def readable(self) -> bool:
         return True
@@ -451,6 +516,11 @@ class _Object(io.RawIOBase):
         end = min(end, self._size)
         if end <= self._place:
             return b""
-        body = self.fetch(f"{self._place}-{end - 1}")
+        behind = self._size - self._place
+        if behind <= len(self._tail):
+            start = len(self._tail) - behind
+            body = self._tail[start : start + end - self._place]
+        else:
+            body, _ = self.fetch(f"{self._place}-{end - 1}")
         self._place = end
         return body

@@ -18,6 +18,7 @@ Layouts
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from io import BytesIO
 from itertools import chain
@@ -29,7 +30,7 @@ from retrodict.buckets import bucket_of
 from retrodict.contracts import Contract
 from retrodict.derived_columns import CHECK, DERIVED, EDGE, IDENTITY, with_derived
 from retrodict.envelope import StampedEvent
-from retrodict.errors import EventFormatError
+from retrodict.errors import EventFormatError, PermanentError
 from retrodict.payloads import payloads
 from retrodict.ports import IN_TIME, PLAIN_VERSION, Reading
 
@@ -75,6 +76,29 @@ _TYPES: Final = {
 }  # fmt: skip
 _ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _INT64: Final = 1 << 63
+
+
+class DamagedSegmentError(PermanentError):
+    """A segment is not what was written; its events are not to be had from it.
+
+    Attributes
+    ----------
+    name
+        Of the segment.
+    why
+        What was noticed.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(name, why)
+        self.name = name
+        self.why = why
+
+    def __str__(self) -> str:
+        return (
+            f"segment {self.name!r} is damaged: {self.why}; nothing of it was used: "
+            "restore the version of the object that was written first"
+        )
 
 
 def struct_of(contract: Contract) -> pa.StructType:
@@ -189,6 +213,7 @@ def options_of(contract: Contract | None) -> dict[str, Any]:
         "compression": dict.fromkeys(_PACKED, "none") | dict.fromkeys(leaves, "zstd"),
         "compression_level": dict.fromkeys(leaves, 1),
         "row_group_size": ROWS_OF_A_GROUP,
+        "write_page_checksum": True,
         "use_dictionary": [
             "key", "source", "schema_version", "late", _TAGS, *texts
         ],
@@ -255,7 +280,9 @@ class Segment:
 
     def __init__(self, event_type: str, source: Any) -> None:
         self._type = event_type
-        self._file = pq.ParquetFile(source, read_dictionary=["key"])
+        self._file = pq.ParquetFile(
+            source, read_dictionary=["key"], page_checksum_verification=True
+        )
         described = self._file.metadata.schema
         self._places = {
             described.column(place).path.partition(".")[0]: place
@@ -421,6 +448,21 @@ def _keys(table: pa.Table) -> list[str]:
     if pa.types.is_dictionary(table["key"].type):
         chunks = [chunk.dictionary for chunk in chunks]
     return [*dict.fromkeys(chain.from_iterable(chunk.to_pylist() for chunk in chunks))]
+
+
+@contextmanager
+def intact(name: str) -> Iterator[None]:
+    """Tell which segment cannot be read, where Parquet alone says why.
+
+    Raises
+    ------
+    DamagedSegmentError
+        What is read inside is no segment, or not a whole one.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, LookupError) as error:
+        raise DamagedSegmentError(name, f"it cannot be read: {error}") from error
 
 
 def buckets_of(

@@ -187,7 +187,8 @@ class ProjectionVerified(Event, type=f"{PREFIX}projection_verified", version=1):
     digest: str = field(
         pattern=_DEFINITION,
         example=_EXAMPLE_DEFINITION,
-        description="Of every byte of the items, folded from the log and stored alike.",
+        description="Of every byte of the items, each the fold of the log up to its "
+        "position.",
     )
     position: str = field(
         max_length=128, description="The newest that an item has applied."

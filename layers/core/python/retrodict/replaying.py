@@ -7,7 +7,7 @@ parts, so it is the same number whoever computed them.
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -244,32 +244,71 @@ class Comparison:
 
 
 def compare(
-    replayed: Mapping[str, OnlineItem], items: Iterable[OnlineItem]
+    replayed: Mapping[str, OnlineItem],
+    items: Iterable[OnlineItem],
+    events_of: Callable[[Collection[str]], Iterable[StampedEvent]],
 ) -> Comparison:
-    """Compare the fold of the log with what a store holds of both kinds of items."""
+    """Compare the fold of the log with what a store holds of both kinds of items.
+
+    An item is ahead of the log where the log does not hold the position that it
+    applied last. That position is past the fold also where an item was folded in
+    another order, as after a redrive; so those keys are read, and folded, once more.
+
+    Parameters
+    ----------
+    events_of
+        Returns what the log holds of some keys.
+    """
     stored, scoring = split_scoring(items)
-    differing = sorted(
+    held = {**stored, **scoring}
+    past = _past(replayed, held)
+    ahead = frozenset[str]()
+    if past:
+        known = list(events_of({key_of(entity) for entity in past}))
+        positions = {event.position for event in known}
+        ahead = frozenset(e for e in past if held[e].position not in positions)
+        again, _ = replay(known)
+        wanted = {entity.removeprefix(SCORING) for entity in past}
+        replayed = {**replayed, **{e: i for e, i in again.items() if e in wanted}}
+    differing, apart = _differing(replayed, stored), _apart(replayed, scoring)
+    ahead &= {*differing, *apart}
+    return Comparison(replayed, stored, scoring, differing, apart, ahead)
+
+
+def _past(
+    replayed: Mapping[str, OnlineItem], held: Mapping[str, OnlineItem]
+) -> list[str]:
+    """Return the entities that have applied a position past that of their fold."""
+    return [
         entity
-        for entity, item in replayed.items()
-        if entity not in stored or stored[entity].content() != item.content()
+        for entity, item in held.items()
+        if (fold := replayed.get(entity.removeprefix(SCORING))) is not None
+        and item.position > fold.position
+    ]
+
+
+def _differing(
+    replayed: Mapping[str, OnlineItem], stored: Mapping[str, OnlineItem]
+) -> tuple[str, ...]:
+    return tuple(
+        sorted(
+            entity
+            for entity, item in replayed.items()
+            if entity not in stored or stored[entity].content() != item.content()
+        )
     )
+
+
+def _apart(
+    replayed: Mapping[str, OnlineItem], scoring: Mapping[str, OnlineItem]
+) -> tuple[str, ...]:
     apart = [e for e, item in scoring.items() if not same_fold(item, replayed)]
     apart += [
         f"{SCORING}{entity}"
         for entity in scored_entities(replayed)
         if f"{SCORING}{entity}" not in scoring
     ]
-    held = {**stored, **scoring}
-    ahead = frozenset(
-        entity
-        for entity in (*differing, *apart)
-        if entity in held
-        and (fold := replayed.get(entity.removeprefix(SCORING))) is not None
-        and held[entity].position > fold.position
-    )
-    return Comparison(
-        replayed, stored, scoring, tuple(differing), tuple(sorted(apart)), ahead
-    )
+    return tuple(sorted(apart))
 
 
 def rebuild_bucket(
@@ -292,7 +331,7 @@ def rebuild_bucket(
     replayed, outcomes = replay_log(log, buckets=[bucket])
     scored = [f"{SCORING}{entity}" for entity in scored_entities(replayed)]
     held = store.load([*replayed, *scored])
-    found = compare(replayed, held.values())
+    found = compare(replayed, held.values(), lambda keys: log.read(keys=keys))
     written = 0
     for item in found.repairs() if write else ():
         store.put(item)
@@ -303,13 +342,13 @@ def rebuild_bucket(
         "bucket": bucket,
         "events": sum(outcomes.values()),
         "outcomes": dict(outcomes),
-        "items": len(replayed),
+        "items": len(found.replayed),
         "differing": len(found.differing),
         "scoring_items": len(found.scoring),
         "scoring_differing": len(found.apart),
         "ahead": len(found.ahead),
         "written": written,
-        "log_digest": digest_of_part(replayed),
+        "log_digest": digest_of_part(found.replayed),
         "store_digest": digest_of_part(after),
     }
 
