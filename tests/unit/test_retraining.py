@@ -1,5 +1,6 @@
 """Who asks for retraining is answered once, with a reason that can be read."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,9 +44,7 @@ def model(cool_down: str = "6h", daily_budget: int = 2) -> Model:
 
 def event(kind: str, data: dict[str, Any]) -> StampedEvent:
     found = reading(0.0, id="alarm-1")
-    return StampedEvent(
-        **{**vars(found), "key": PIPELINE, "type": f"retrodict.{kind}", "data": data}
-    )
+    return replace(found, key=PIPELINE, type=f"retrodict.{kind}", data=data)
 
 
 def stream(*starts_us: int, is_running: bool = False) -> Lifecycle:
