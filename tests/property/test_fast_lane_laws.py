@@ -29,7 +29,7 @@ class Free(Event, type="laws.free", version=7):
     name: Key[str]
     value: float | None = None
     count: int | None = field(default=None, ge=-5, lt=1_000)
-    share: float | None = field(default=None, gt=0, le=1)
+    share: float | None = field(default=None, gt=0, lt=1)
     code: str | None = field(default=None, pattern=r"[a-z]+-\d{2,4}")
     mode: str = field(default="on", enum=("on", "off", "\u00e9"))
     note: str | None = field(default="\u00e9", max_length=5)
