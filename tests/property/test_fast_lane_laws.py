@@ -29,7 +29,7 @@ class Free(Event, type="laws.free", version=7):
     name: Key[str]
     value: float | None = None
     count: int | None = field(default=None, ge=-5, lt=1_000)
-    share: float | None = field(default=None, gt=0, le=1)
+    share: float | None = field(default=None, gt=0, lt=1)
     code: str | None = field(default=None, pattern=r"[a-z]+-\d{2,4}")
     mode: str = field(default="on", enum=("on", "off", "\u00e9"))
     note: str | None = field(default="\u00e9", max_length=5)
@@ -194,10 +194,16 @@ def test_times_are_stamped_and_judged_to_the_microsecond(
 
 
 @given(st.dates(date(1995, 1, 1), date(2105, 1, 1)))
+@example(date(2024, 2, 28))
+@example(date(2025, 2, 28))
 def test_every_day_is_the_day_of_the_calendar(day: date) -> None:
     check(
         said("", time=f"{day.isoformat()}T23:59:59.999999Z", importid="i"),
-        said("", time=f"{day.year}-{day.month:02}-{day.day + 1:02}T00:00:00Z"),
+        said(
+            "",
+            time=f"{day.year}-{day.month:02}-{day.day + 1:02}T00:00:00Z",
+            importid="i",
+        ),
     )
 
 
