@@ -15,7 +15,7 @@ from retrodict import bulk, kernel
 from retrodict.contracts import Event, Key, field
 from retrodict.envelope import StampedEvent
 from retrodict.features import FeatureSet, feature_set, features
-from retrodict.state import KeyState, Outcome
+from retrodict.state import OUTCOMES, KeyState, Outcome
 from retrodict.vocabulary import (
     category,
     count,
@@ -210,7 +210,7 @@ def check_bulk(
     for key, events in by_key.items():
         _, expected = KeyState(definition).fold(events, emit=True)
         for one in expected:
-            assert bulk.OUTCOMES[found.outcome[place]] is one.outcome
+            assert OUTCOMES[found.outcome[place]] is one.outcome
             assert bool(found.served[place]) == (one.features is not None)
             for name, value in (one.features or {}).items():
                 got = float(found.features[name][place])
