@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from retrodict.buckets import BUCKETS, bucket_of
 from retrodict.compaction import (
@@ -24,7 +25,7 @@ from retrodict.errors import LogConflictError, StoreUnavailableError
 from retrodict.pipeline import load_catalog
 from retrodict_aws import s3_event_log
 from retrodict_aws.s3_event_log import ROWS_DIGEST, S3EventLog
-from retrodict_aws.segments import LAYOUT, DamagedSegmentError, Segment
+from retrodict_aws.segments import LAYOUT, DamagedSegmentError, Segment, encode
 
 from tests.events import NOON_US, place, reading
 from tests.fake_s3 import Crash, FakeS3
@@ -431,8 +432,9 @@ def _flipped(body: bytes, place: int) -> bytes:
         lambda body: _flipped(body, 5),
         lambda body: _flipped(body, len(body) // 2),
         lambda body: _flipped(body, len(body) - 9),
+        lambda _: encode([reading(1.0)], None),
     ],
-    ids=["empty", "half", "short", "zeros", "page", "middle", "footer"],
+    ids=["empty", "half", "short", "zeros", "page", "middle", "footer", "other"],
 )
 def test_a_damaged_segment_is_named_by_every_reader_and_never_merged(
     damage: Callable[[bytes], bytes], whole_bytes: int, monkeypatch: pytest.MonkeyPatch
@@ -464,6 +466,26 @@ def test_a_damaged_segment_is_named_by_every_reader_and_never_merged(
 
     world.s3.objects[key] = (body, metadata, written_us)
     assert world.run(OVER_US).failures == []
+
+
+def test_of_a_segment_that_is_not_fetched_whole_every_page_is_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(s3_event_log, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(s3_event_log, "TAIL_BYTES", 64)
+    world = Log()
+    day_of_segments(world)
+    key = f"segments/{world.names()[1]}.parquet"
+    body, *_ = sound = world.s3.objects[key]
+    group = pq.ParquetFile(io.BytesIO(body)).metadata.row_group(0)
+    chunks = [group.column(place) for place in range(group.num_columns)]
+
+    for chunk in chunks:
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        last = start + chunk.total_compressed_size - 1
+        world.s3.objects[key] = (_flipped(body, last), *sound[1:])
+        with pytest.raises(DamagedSegmentError):
+            [*world.log.read()]
 
 
 def test_a_segment_of_before_has_no_digest_and_is_read() -> None:
