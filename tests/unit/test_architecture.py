@@ -12,7 +12,10 @@ CORE = ROOT / "layers/core/python/retrodict"
 PIPELINES = ROOT / "layers/pipelines/python/pipelines"
 IMPURE = {"os", "random", "secrets", "socket", "subprocess", "time", "urllib", "uuid"}
 HOT = ["validate_records", "write_features"]
-IN_BULK = {"arrow_events", "bulk", "bulk_states", "point_in_time", "training_build"}
+IN_BULK = {
+    "arrow_events", "bulk", "bulk_states", "merging", "point_in_time", "reuse",
+    "table_digest", "training_build",
+}  # fmt: skip
 PURE_PACKAGES = {"msgspec"}
 TRAINING_PACKAGES = {"numpy", "sklearn"}
 COLD_PACKAGES = {"awswrangler", "pandas", "pyarrow", "sklearn", "sagemaker"}

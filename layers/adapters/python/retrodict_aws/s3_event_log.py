@@ -15,7 +15,7 @@ from retrodict.buckets import bucket_of
 from retrodict.contracts import Contract, Event
 from retrodict.envelope import StampedEvent
 from retrodict.errors import PermanentError, StoreUnavailableError
-from retrodict.ports import Identity, LogPartition, Reading, SegmentFile
+from retrodict.ports import LogPartition, MergedPart, Reading, SegmentFile
 from retrodict.stamps import from_datetime
 
 from retrodict_aws.clients import AWS_ERRORS, error_code
@@ -24,7 +24,9 @@ from retrodict_aws.segments import (
     Segment,
     buckets_of,
     encode,
+    encode_table,
     json_of,
+    rewritten,
     schema_of,
 )
 
@@ -126,11 +128,10 @@ class S3EventLog:
         SegmentCollisionError
             A segment called `name` holds other events.
         """
-        self._put(name, events, rows_digest(events))
+        self._put(name, encode(events, self._contract(name)), rows_digest(events))
 
-    def _put(self, name: str, events: Sequence[StampedEvent], digest: str) -> int:
+    def _put(self, name: str, body: bytes, digest: str) -> int:
         """Write one segment unless it is there, and return how many bytes it has."""
-        body = encode(events, self._contract(name))
         try:
             self._client.put_object(
                 Bucket=self._bucket_name,
@@ -319,13 +320,20 @@ class S3EventLog:
         while self._held_events > self._kept_events:
             self._held_events -= len(self._kept.popitem(last=False)[1])
 
-    def _open(self, one: SegmentFile) -> Segment:
+    def _open(
+        self,
+        one: SegmentFile,
+        *,
+        is_whole: bool = False,
+        dictionaries: Sequence[str] = ("key",),
+    ) -> Segment:
         source = _Object(
             self._client, self._bucket_name, _key(one.name), one.size_bytes
         )
-        if one.size_bytes <= WHOLE_BYTES:
-            return Segment(one.event_type, io.BytesIO(source.fetch()))
-        return Segment(one.event_type, source)
+        if is_whole or one.size_bytes <= WHOLE_BYTES:
+            held = pa.BufferReader(source.fetch())
+            return Segment(one.event_type, held, dictionaries=dictionaries)
+        return Segment(one.event_type, source, dictionaries=dictionaries)
 
     def partitions(
         self, types: Collection[str] | None = None
@@ -334,25 +342,32 @@ class S3EventLog:
         for (event_type, arrived), found in self._partitions(types, ""):
             yield LogPartition(event_type, arrived, tuple(found))
 
-    def events_of(
-        self,
-        file: SegmentFile,
-        *,
-        keys: Collection[str] | None = None,
-        buckets: Collection[int] | None = None,
-    ) -> list[StampedEvent]:
-        """Return the events of one segment; see `SegmentStore.events_of`."""
-        try:
-            return self._open(file).events(keys=keys, buckets=buckets)
-        except _Gone as gone:
-            raise self._has_gone(file) from gone
+    def table_of(
+        self, files: Sequence[SegmentFile], *, buckets: Collection[int] | None = None
+    ) -> pa.Table:
+        """Return the events of some segments; see `SegmentStore.table_of`."""
+        [event_type] = {file.event_type for file in files}
+        tables = (
+            self._of(file, lambda one: one.whole(buckets), is_whole=True)
+            for file in files
+        )
+        return rewritten(event_type, tables, self._contract(files[0].name))
 
-    def identities_of(
-        self, file: SegmentFile, ids: Collection[str] | None = None
-    ) -> Iterator[Identity]:
-        """Yield identities, fetching only their columns."""
+    def events_of(
+        self, file: SegmentFile, *, keys: Collection[str]
+    ) -> list[StampedEvent]:
+        """Return events of one segment; see `SegmentStore.events_of`."""
+        return self._of(file, lambda one: one.events(keys=keys))
+
+    def columns_of(self, file: SegmentFile, names: Sequence[str]) -> pa.Table:
+        """Return columns of one segment, fetching only those."""
+        return self._of(file, lambda one: one.columns(names))
+
+    def _of(
+        self, file: SegmentFile, read: Callable[[Segment], T], *, is_whole: bool = False
+    ) -> T:
         try:
-            yield from self._open(file).identities(ids)
+            return read(self._open(file, is_whole=is_whole, dictionaries=()))
         except _Gone as gone:
             raise self._has_gone(file) from gone
 
@@ -363,7 +378,7 @@ class S3EventLog:
         )
 
     def write_merged(
-        self, partition: LogPartition, bucket: int, events: Sequence[StampedEvent]
+        self, partition: LogPartition, part: MergedPart, digest: str
     ) -> SegmentFile:
         """Write one merged segment; see `SegmentStore.write_merged`.
 
@@ -371,13 +386,14 @@ class S3EventLog:
         contract that changed writes another one instead of finding the old.
         """
         below = f"type={partition.event_type}/arrived={partition.arrived}"
-        version = events[0].schema_version
-        typing = str(schema_of(self._contract(below)))
-        held = rows_digest(events)
-        told = hashlib.sha256(f"{LAYOUT} {typing} {held}".encode()).hexdigest()[:40]
-        name = f"{below}/bucket={bucket:02}/v{version}-{told}"
-        size_bytes = self._size_of_same(name, held) or self._put(name, events, held)
-        return SegmentFile(name, size_bytes, 0, bucket, version)
+        contract = self._contract(below)
+        typing = str(schema_of(contract))
+        told = hashlib.sha256(f"{LAYOUT} {typing} {digest}".encode()).hexdigest()[:40]
+        name = f"{below}/bucket={part.bucket:02}/v{part.version}-{told}"
+        size_bytes = self._size_of_same(name, digest) or self._put(
+            name, encode_table(part.events, contract), digest
+        )
+        return SegmentFile(name, size_bytes, 0, part.bucket, part.version)
 
     def delete(self, file: SegmentFile) -> None:
         """Remove one segment; the bucket keeps its bytes as an older version."""

@@ -47,7 +47,13 @@ ENVELOPE: Final = (
     ("digest", pa.string()),
 )
 LINEAGE: Final = (("causation_id", pa.string()), ("correlation_id", pa.string()))
-IDENTITY: Final = ("key", "source", "id", "digest", "position")
+SAID: Final = frozenset(
+    {name for name, _ in (*ENVELOPE, *LINEAGE)} | {"data", "raw_data"}
+)
+"""What an event says; other columns follow from these."""
+
+ROWS_OF_A_THREAD: Final = 10_000
+"""Segments of fewer rows are read by one thread."""
 
 _TYPES: Final = {
     str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()
@@ -87,6 +93,11 @@ def encode(events: Sequence[StampedEvent], contract: Contract | None) -> bytes:
     contract
         Promises of their type, or None where they are not known.
     """
+    return encode_table(table_of(events, contract), contract, is_brief=True)
+
+
+def table_of(events: Sequence[StampedEvent], contract: Contract | None) -> pa.Table:
+    """Return `events` as a table with the columns of a segment."""
     columns: dict[str, Any] = {
         name: pa.array([getattr(e, name) for e in events], kind)
         for name, kind in (*ENVELOPE, *LINEAGE)
@@ -102,13 +113,49 @@ def encode(events: Sequence[StampedEvent], contract: Contract | None) -> bytes:
         pa.string(),
     )
     schema = schema_of(contract)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def encode_table(
+    table: pa.Table, contract: Contract | None, *, is_brief: bool = False
+) -> bytes:
+    """Return a segment of the rows of a table, in their order.
+
+    Parameters
+    ----------
+    table
+        As `table_of` gives it, shape (n,).
+    is_brief
+        Whether it is one of many that will be merged soon.
+    """
+    options = options_of(contract)
+    if is_brief:
+        options |= _brief(table.schema)
     buffer = BytesIO()
-    pq.write_table(
-        pa.table([columns[name] for name in schema.names], schema=schema),
-        buffer,
-        **options_of(contract),
-    )
+    pq.write_table(table, buffer, **options)
     return buffer.getvalue()
+
+
+def _brief(schema: pa.Schema) -> dict[str, Any]:
+    """Return how a segment of a batch is compressed.
+
+    Zstandard sets out anew for each page, which takes longer than the few rows in it,
+    in writing and in reading. Snappy does not, but takes twice the room for digests.
+    """
+    codecs = dict.fromkeys(_leaves(schema), "snappy")
+    codecs["digest"] = "zstd"
+    return {"compression": codecs, "compression_level": {"digest": 1}}
+
+
+def _leaves(schema: pa.Schema) -> Iterator[str]:
+    """Yield the columns of a schema as Parquet calls them."""
+    for column in schema:
+        if pa.types.is_struct(column.type):
+            yield from (f"{column.name}.{child.name}" for child in column.type)
+        elif pa.types.is_list(column.type):
+            yield f"{column.name}.list.element"
+        else:
+            yield column.name
 
 
 def options_of(contract: Contract | None) -> dict[str, Any]:
@@ -179,6 +226,8 @@ class Segment:
     ----------
     source
         Its bytes, or a file of them.
+    dictionaries
+        Columns that are to be read as dictionaries.
 
     Raises
     ------
@@ -186,10 +235,13 @@ class Segment:
         It is of a layout that is newer than this code.
     """
 
-    def __init__(self, event_type: str, source: Any) -> None:
+    def __init__(
+        self, event_type: str, source: Any, *, dictionaries: Sequence[str] = ("key",)
+    ) -> None:
         self._type = event_type
-        self._file = pq.ParquetFile(source, read_dictionary=["key"])
-        metadata = self._file.schema_arrow.metadata or {}
+        self._file = pq.ParquetFile(source, read_dictionary=[*dictionaries])
+        self._schema = self._file.schema_arrow
+        metadata = self._schema.metadata or {}
         self.layout = int(metadata.get(LAYOUT_KEY, b"1"))
         if self.layout > LAYOUT:
             raise EventFormatError(
@@ -235,7 +287,7 @@ class Segment:
 
     def _columns(self, reading: Reading) -> list[str]:
         """Return what a reading needs, as Parquet calls it."""
-        schema = self._file.schema_arrow
+        schema = self._schema
         is_typed = "data" in schema.names and pa.types.is_struct(
             schema.field("data").type
         )
@@ -247,7 +299,7 @@ class Segment:
 
     def _is_of(self, version: int) -> bool:
         """Return whether all events are of a schema version, as far as is told."""
-        place = self._file.schema_arrow.names.index("schema_version")
+        place = self._schema.names.index("schema_version")
         for group in range(self._file.num_row_groups):
             told = self._file.metadata.row_group(group).column(place).statistics
             if not told or not told.has_min_max:
@@ -256,25 +308,25 @@ class Segment:
                 return False
         return True
 
-    def identities(
-        self, ids: Collection[str] | None = None
-    ) -> Iterator[tuple[str, str, str, str, str]]:
-        """Yield key, source, id, digest and position of each event.
+    def whole(self, buckets: Collection[int] | None = None) -> pa.Table:
+        """Return all that the events say, or only those of keys in some parts."""
+        columns = [name for name in self._schema.names if name in SAID]
+        every = len(columns) == len(self._schema)
+        table = self._read(None if every else columns)
+        return table if buckets is None else self._only(table, None, buckets)
 
-        Parameters
-        ----------
-        ids
-            Only of events with one of these ids.
-        """
-        for group in range(self._file.num_row_groups):
-            table = self._file.read_row_group(group, columns=list(IDENTITY))
-            if ids is not None:
-                table = _where(table, "id", ids)
-            yield from zip(*(table[name].to_pylist() for name in IDENTITY), strict=True)
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Return some columns of the envelope."""
+        return self._read([*names]).select([*names])
+
+    def _read(self, columns: list[str] | None = None) -> pa.Table:
+        """Return all rows; of few, no thread is worth its while."""
+        few = self._file.metadata.num_rows < ROWS_OF_A_THREAD
+        return self._file.read(columns, use_threads=not few)
 
     def _groups(self, keys: Collection[str] | None) -> Iterable[int]:
         """Return the row groups that may hold one of `keys`, by their statistics."""
-        place = self._file.schema_arrow.names.index("key")
+        place = self._schema.names.index("key")
         for group in range(self._file.num_row_groups):
             told = self._file.metadata.row_group(group).column(place).statistics
             low, high = (told.min, told.max) if told and told.has_min_max else ("", "")
@@ -293,6 +345,65 @@ class Segment:
             if len(own) < len(present):
                 table = _where(table, "key", own)
         return table
+
+
+def rewritten(
+    event_type: str, tables: Iterable[pa.Table], contract: Contract | None
+) -> pa.Table:
+    """Return the events of several `Segment.whole` as `table_of` would give them.
+
+    Rows that stand so already are not touched, the others are read one by one. The
+    rows of one table stay in their order.
+    """
+    schema = schema_of(contract)
+    alike: list[list[pa.Table]] = []
+    for table in tables:
+        for several in alike:
+            if table.schema.equals(several[0].schema):
+                several.append(table)
+                break
+        else:
+            alike.append([table])
+    parts = [schema.empty_table()]
+    for several in alike:
+        table = pa.concat_tables(several)
+        is_plain = _is_plain(table, schema, contract)
+        if is_plain is not None:
+            table = _rewritten(event_type, table, is_plain, contract)
+        table = table.select(schema.names)
+        parts.append(table.replace_schema_metadata(schema.metadata))
+    return pa.concat_tables(parts)
+
+
+def _rewritten(
+    event_type: str, table: pa.Table, is_plain: Any, contract: Contract | None
+) -> pa.Table:
+    import pyarrow.compute as pc  # noqa: PLC0415 - 40 ms that an append does without
+
+    others = table.filter(pc.invert(is_plain))
+    written = table_of([*_events(event_type, others)], contract)
+    if others.num_rows == table.num_rows:
+        return written
+    places = [pc.indices_nonzero(mask) for mask in (pc.invert(is_plain), is_plain)]
+    plain = table.filter(is_plain).select(written.column_names)
+    order = pc.sort_indices(pa.concat_arrays(places))
+    return pa.concat_tables([written, plain.cast(written.schema)]).take(order)
+
+
+def _is_plain(table: pa.Table, schema: pa.Schema, contract: Contract | None) -> Any:
+    """Return which rows stand as they would be written now; None for all."""
+    import pyarrow.compute as pc  # noqa: PLC0415 - 40 ms that an append does without
+
+    none = pa.chunked_array([pa.repeat(pa.scalar(value=False), table.num_rows)])
+    if not {*schema.names} <= {*table.column_names}:
+        return none
+    is_plain = table["raw_data"].is_valid()
+    if contract is not None:
+        if table["data"].type != schema.field("data").type:
+            return none
+        current = pc.equal(table["schema_version"], contract.version)
+        is_plain = pc.and_(pc.invert(is_plain), current)
+    return None if pc.all(is_plain, min_count=0).as_py() else is_plain
 
 
 def buckets_of(
