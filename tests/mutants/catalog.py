@@ -21,6 +21,7 @@ SIMULATED: Final = (
     "tests/simulation/test_simulation.py::test_few_seeds_hold_every_invariant",
 )
 COMPACTION: Final = ("tests/unit/test_compaction.py",)
+JOINED: Final = ("tests/unit/test_joined_files.py",)
 MERGING: Final = (*COMPACTION, "tests/property/test_merging_laws.py")
 SEGMENTS: Final = (
     "tests/unit/test_segments.py",
@@ -503,6 +504,27 @@ MUTANTS: Final = (
         "key=lambda seen: seen.position)[1:]",
         "key=lambda seen: seen.position)[:-1]",
         MERGING,
+    ),
+    Mutant(
+        "pages of joined files stay where they were",
+        "layers/core/kernel/footers.c",
+        "case COLUMN: return field == 9 ||",
+        "case COLUMN: return",
+        JOINED,
+    ),
+    Mutant(
+        "dictionaries of joined files stay where they were",
+        "layers/core/kernel/footers.c",
+        "field == 10 || field == 11 ||",
+        "field == 10 ||",
+        JOINED,
+    ),
+    Mutant(
+        "joined files of another schema are alike",
+        f"{ADAPTERS}joined_files.py",
+        "frame = footer[:begin], footer[end:groups_begin], footer[groups_end:]",
+        'frame = footer[:begin], footer[end:groups_begin], b""',
+        JOINED,
     ),
     Mutant(
         "a segment that has gone is skipped",

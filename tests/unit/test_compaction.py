@@ -432,7 +432,7 @@ def test_of_a_large_segment_only_what_is_asked_for_is_fetched(
     for_one = bytes_of(world.s3.fetched)
     world.s3.fetched.clear()
     [partition] = world.log.partitions()
-    identities = world.log.columns_of(partition.files[0], ["key", "source", "id"])
+    identities = world.log.columns_of(partition.files, ["key", "source", "id"])
     for_identities = bytes_of(world.s3.fetched)
 
     assert one == [event for event in known if event.key == KEYS[0]]

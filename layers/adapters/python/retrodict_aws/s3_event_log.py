@@ -19,6 +19,7 @@ from retrodict.ports import LogPartition, MergedPart, Reading, SegmentFile
 from retrodict.stamps import from_datetime
 
 from retrodict_aws.clients import AWS_ERRORS, error_code
+from retrodict_aws.joined_files import joined
 from retrodict_aws.segments import (
     LAYOUT,
     Segment,
@@ -320,20 +321,14 @@ class S3EventLog:
         while self._held_events > self._kept_events:
             self._held_events -= len(self._kept.popitem(last=False)[1])
 
-    def _open(
-        self,
-        one: SegmentFile,
-        *,
-        is_whole: bool = False,
-        dictionaries: Sequence[str] = ("key",),
-    ) -> Segment:
-        source = _Object(
-            self._client, self._bucket_name, _key(one.name), one.size_bytes
-        )
-        if is_whole or one.size_bytes <= WHOLE_BYTES:
-            held = pa.BufferReader(source.fetch())
-            return Segment(one.event_type, held, dictionaries=dictionaries)
-        return Segment(one.event_type, source, dictionaries=dictionaries)
+    def _object(self, one: SegmentFile) -> "_Object":
+        return _Object(self._client, self._bucket_name, _key(one.name), one.size_bytes)
+
+    def _open(self, one: SegmentFile) -> Segment:
+        source = self._object(one)
+        if one.size_bytes <= WHOLE_BYTES:
+            return Segment(one.event_type, pa.BufferReader(source.fetch()))
+        return Segment(one.event_type, source)
 
     def partitions(
         self, types: Collection[str] | None = None
@@ -348,8 +343,8 @@ class S3EventLog:
         """Return the events of some segments; see `SegmentStore.table_of`."""
         [event_type] = {file.event_type for file in files}
         tables = (
-            self._of(file, lambda one: one.whole(buckets), is_whole=True)
-            for file in files
+            Segment(event_type, pa.BufferReader(body), dictionaries=()).whole(buckets)
+            for body in joined(map(self._fetch, files))
         )
         return rewritten(event_type, tables, self._contract(files[0].name))
 
@@ -359,15 +354,31 @@ class S3EventLog:
         """Return events of one segment; see `SegmentStore.events_of`."""
         return self._of(file, lambda one: one.events(keys=keys))
 
-    def columns_of(self, file: SegmentFile, names: Sequence[str]) -> pa.Table:
-        """Return columns of one segment, fetching only those."""
-        return self._of(file, lambda one: one.columns(names))
+    def columns_of(
+        self, files: Sequence[SegmentFile], names: Sequence[str]
+    ) -> pa.Table:
+        """Return columns of some segments; of large ones only those are fetched."""
+        small = [file for file in files if file.size_bytes <= WHOLE_BYTES]
+        tables = [
+            Segment(files[0].event_type, pa.BufferReader(body)).columns(names)
+            for body in joined(map(self._fetch, small))
+        ]
+        tables += [
+            self._of(file, lambda one: one.columns(names))
+            for file in files
+            if file.size_bytes > WHOLE_BYTES
+        ]
+        return pa.concat_tables(tables)
 
-    def _of(
-        self, file: SegmentFile, read: Callable[[Segment], T], *, is_whole: bool = False
-    ) -> T:
+    def _of(self, file: SegmentFile, read: Callable[[Segment], T]) -> T:
         try:
-            return read(self._open(file, is_whole=is_whole, dictionaries=()))
+            return read(self._open(file))
+        except _Gone as gone:
+            raise self._has_gone(file) from gone
+
+    def _fetch(self, file: SegmentFile) -> bytes:
+        try:
+            return self._object(file).fetch()
         except _Gone as gone:
             raise self._has_gone(file) from gone
 

@@ -317,7 +317,8 @@ class Segment:
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Return some columns of the envelope."""
-        return self._read([*names]).select([*names])
+        table = self._read([*names]).select([*names])
+        return table.cast(pa.schema([(name, dict(ENVELOPE)[name]) for name in names]))
 
     def _read(self, columns: list[str] | None = None) -> pa.Table:
         """Return all rows; of few, no thread is worth its while."""
@@ -364,7 +365,7 @@ def rewritten(
                 break
         else:
             alike.append([table])
-    parts = [schema.empty_table()]
+    parts: list[pa.Table] = []
     for several in alike:
         table = pa.concat_tables(several)
         is_plain = _is_plain(table, schema, contract)
@@ -372,7 +373,7 @@ def rewritten(
             table = _rewritten(event_type, table, is_plain, contract)
         table = table.select(schema.names)
         parts.append(table.replace_schema_metadata(schema.metadata))
-    return pa.concat_tables(parts)
+    return pa.concat_tables(parts or [schema.empty_table()])
 
 
 def _rewritten(

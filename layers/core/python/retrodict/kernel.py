@@ -56,6 +56,11 @@ _TEXTS: Final = (c_void_p, c_void_p)
 _FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type], ...]] = (
     ("retrodict_identities", (c_int64, *_TEXTS, *_TEXTS, c_void_p), ctypes.c_int),
     ("retrodict_checks", (c_int64, *_TEXTS, c_void_p), c_int64),
+    (
+        "retrodict_row_groups",
+        (ctypes.c_char_p, c_int64, c_int64, c_void_p, c_int64, c_void_p),
+        c_int64,
+    ),
     ("retrodict_in_order", (c_int64, c_void_p, *_TEXTS, c_void_p), ctypes.c_int),
     (
         "retrodict_sort",
@@ -63,7 +68,7 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type], ...]] = (
         ctypes.c_int,
     ),
 )
-"""The functions of ``columns.c``."""
+"""The functions of ``columns.c`` and ``footers.c``."""
 
 
 class LeafStruct(ctypes.Structure):

@@ -51,7 +51,8 @@ def merged(table: pa.Table) -> Iterator[MergedPart]:
     LogConflictError
         Two different events claim one position.
     """
-    table = table.combine_chunks()
+    if any(column.num_chunks > 1 for column in table.columns):
+        table = table.combine_chunks()
     rows = _first_rows(table)
     group, groups = _groups(table)
     group = group[rows]

@@ -320,8 +320,8 @@ class SegmentStore(Protocol):
             The store refused even after retries, or the segment has gone.
         """
 
-    def columns_of(self, file: SegmentFile, names: Sequence[str]) -> Any:
-        """Return some columns of the envelope of one segment as an Arrow table.
+    def columns_of(self, files: Sequence[SegmentFile], names: Sequence[str]) -> Any:
+        """Return columns of the envelope of some segments of a type as an Arrow table.
 
         Raises
         ------

@@ -18,8 +18,8 @@ from retrodict.envelope import StampedEvent
 from retrodict.errors import PermanentError
 from retrodict.ports import LogPartition, SegmentFile, SegmentStore
 
-BATCH_ROWS: Final = 1 << 20
-"""How many events of other dates are compared at once."""
+BATCH_BYTES: Final = 64 << 20
+"""Segments of other dates whose identities are compared at once."""
 
 _IDENTITY: Final = ("key", "source", "id")
 _COMPARED: Final = (*_IDENTITY, "digest")
@@ -60,7 +60,7 @@ def reuse_in(
         if other.arrived != partition.arrived
         for file in other.files
     ]
-    own = _Own([store.columns_of(file, _COMPARED) for file in partition.files])
+    own = _Own(store.columns_of(partition.files, _COMPARED))
     for batch in _batches(beside, store):
         own.meet(batch)
     conflicts = own.conflicts()
@@ -76,14 +76,14 @@ def reuse_in(
 
 
 def _batches(files: Sequence[SegmentFile], store: SegmentStore) -> Iterator[pa.Table]:
-    held: list[pa.Table] = []
+    held: list[SegmentFile] = []
     for file in files:
-        held.append(store.columns_of(file, _COMPARED))
-        if sum(table.num_rows for table in held) >= BATCH_ROWS:
-            yield pa.concat_tables(held)
+        held.append(file)
+        if sum(one.size_bytes for one in held) >= BATCH_BYTES:
+            yield store.columns_of(held, _COMPARED)
             held = []
     if held:
-        yield pa.concat_tables(held)
+        yield store.columns_of(held, _COMPARED)
 
 
 class _Own:
@@ -92,9 +92,8 @@ class _Own:
     A pair or an identity is marked at the first of its rows.
     """
 
-    def __init__(self, tables: Sequence[pa.Table]) -> None:
-        schema = pa.schema([(name, pa.string()) for name in _COMPARED])
-        table = pa.concat_tables([*tables, schema.empty_table()]).combine_chunks()
+    def __init__(self, table: pa.Table) -> None:
+        table = table.combine_chunks()
         row = pa.array(np.arange(table.num_rows))
         self._table = table.append_column("row", row)
         self._across = np.zeros(table.num_rows, np.bool_)
@@ -160,7 +159,7 @@ def _sought(
     ids = pa.array(sorted({id_ for _, _, id_ in identities}), pa.string())
     seen: dict[tuple[str, str, str], dict[str, _Seen]] = {}
     for file in files:
-        table = store.columns_of(file, (*_COMPARED, "position"))
+        table = store.columns_of([file], (*_COMPARED, "position"))
         table = table.filter(pc.is_in(table["id"], value_set=ids))
         columns = (table[name].to_pylist() for name in (*_COMPARED, "position"))
         for key, source, id_, digest, position in zip(*columns, strict=True):
