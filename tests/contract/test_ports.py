@@ -176,6 +176,7 @@ def test_a_log_gives_its_events_as_columns(backend: str, *, is_narrow: bool) -> 
     columns = whole.columns
     assert columns.keys == ("s-0", "s-1", "s-2", "s-3", "s-4")
     ordered = sorted(events, key=lambda event: (event.key, event.position))
+    assert whole.position is not None
     assert whole.position.to_pylist() == [event.position for event in ordered]
     assert columns.values[0].tolist() == [event.data["value"] for event in ordered]
     assert {bucket_of(key) for key in some.columns.keys} == {*parts}

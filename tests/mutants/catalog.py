@@ -26,6 +26,8 @@ SIMULATED: Final = (
     "tests/simulation/test_simulation.py::test_few_seeds_hold_every_invariant",
 )
 COMPACTION: Final = ("tests/unit/test_compaction.py",)
+JOINED: Final = ("tests/unit/test_joined_files.py",)
+MERGING: Final = (*COMPACTION, "tests/property/test_merging_laws.py")
 SEGMENTS: Final = (
     "tests/unit/test_segments.py",
     "tests/property/test_segment_laws.py",
@@ -539,6 +541,90 @@ MUTANTS: Final = (
         "if other is not event and _canonical(other) != _canonical(event):",
         "if False:",
         COMPACTION,
+    ),
+    Mutant(
+        "rows at one position need not be one event",
+        f"{CORE}merging.py",
+        "if digest_of_table(one) != digest_of_table(other):",
+        "if False:",
+        MERGING,
+    ),
+    Mutant(
+        "a position that was delivered twice is merged twice",
+        f"{CORE}merging.py",
+        "firsts: NDArray[np.int64] = rows[mark != REPEATS]",
+        "firsts: NDArray[np.int64] = rows",
+        MERGING,
+    ),
+    Mutant(
+        "merged rows stay in the order of knowing",
+        f"{CORE}merging.py",
+        "rows = rows[_stable_order(group, len(groups))]",
+        "rows = np.sort(rows)",
+        MERGING,
+    ),
+    Mutant(
+        "positions of a key lose their order",
+        f"{CORE}merging.py",
+        'order: NDArray[np.int64] = np.argsort(narrow, kind="stable")',
+        'order: NDArray[np.int64] = np.argsort(narrow[::-1], kind="stable")[::-1]',
+        MERGING,
+    ),
+    Mutant(
+        "versions of a contract share a merged segment",
+        f"{CORE}merging.py",
+        "key=lambda one: one[0][:2]",
+        "key=lambda one: one[0][:1]",
+        MERGING,
+    ),
+    Mutant(
+        "a digest of columns takes all zeros for one",
+        f"{CORE}table_digest.py",
+        "digest.update(_one_nan(chunk.to_numpy()))",
+        "digest.update(_one_nan(chunk.to_numpy() + 0.0))",
+        MERGING,
+    ),
+    Mutant(
+        "a digest of columns forgets what is late",
+        f"{CORE}table_digest.py",
+        '"late", "digest",',
+        '"digest",',
+        MERGING,
+    ),
+    Mutant(
+        "identities are not looked for on other dates",
+        f"{CORE}reuse.py",
+        "        own.meet(batch)",
+        "        del batch",
+        MERGING,
+    ),
+    Mutant(
+        "of two payloads the later is taken for the first",
+        f"{CORE}reuse.py",
+        "key=lambda seen: seen.position)[1:]",
+        "key=lambda seen: seen.position)[:-1]",
+        MERGING,
+    ),
+    Mutant(
+        "pages of joined files stay where they were",
+        "layers/core/kernel/footers.c",
+        "case COLUMN: return field == 9 ||",
+        "case COLUMN: return",
+        JOINED,
+    ),
+    Mutant(
+        "dictionaries of joined files stay where they were",
+        "layers/core/kernel/footers.c",
+        "field == 10 || field == 11 ||",
+        "field == 10 ||",
+        JOINED,
+    ),
+    Mutant(
+        "joined files of another schema are alike",
+        f"{ADAPTERS}joined_files.py",
+        "frame = footer[:begin], footer[end:groups_begin], footer[groups_end:]",
+        'frame = footer[:begin], footer[end:groups_begin], b""',
+        JOINED,
     ),
     Mutant(
         "a segment that has gone is skipped",

@@ -117,6 +117,8 @@ def told(columns: bulk.EventColumns) -> object:
 
 def found(definition: FeatureSet, tables: pa.Table | list[pa.Table]) -> object:
     known = arrow_events.known_events(definition, tables)
+    assert known.position is not None
+    assert known.observed_at_us is not None
     return (
         told(known.columns),
         known.position.to_pylist(),

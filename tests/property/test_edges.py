@@ -93,7 +93,8 @@ def event(number: int, key: str, *, late: bool = False) -> StampedEvent:
 
 def merged(events: Sequence[StampedEvent]) -> bytes:
     own = {e.position: e for e in events}
-    return encode(sorted(own.values(), key=lambda e: (e.key, e.position)), CONTRACT)
+    ordered = sorted(own.values(), key=lambda e: (e.key, e.position))
+    return encode_table(table_of(ordered, CONTRACT), CONTRACT)
 
 
 @st.composite

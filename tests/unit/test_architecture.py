@@ -13,8 +13,8 @@ PIPELINES = ROOT / "layers/pipelines/python/pipelines"
 IMPURE = {"os", "random", "secrets", "socket", "subprocess", "time", "urllib", "uuid"}
 HOT = ["validate_records", "write_features"]
 IN_BULK = {
-    "arrow_events", "bulk", "bulk_states", "derived_columns", "point_in_time",
-    "training_build",
+    "arrow_events", "bulk", "bulk_states", "derived_columns", "merging",
+    "point_in_time", "reuse", "table_digest", "training_build",
 }  # fmt: skip
 PURE_PACKAGES = {"msgspec"}
 TRAINING_PACKAGES = {"numpy", "sklearn"}

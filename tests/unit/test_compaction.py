@@ -229,7 +229,7 @@ def test_a_merged_segment_that_does_not_hold_its_events_deletes_nothing() -> Non
 
     report = world.run(OVER_US + GRACE_US)
 
-    assert "do not hold the events of their sources" in report.failures[0]
+    assert "does not hold the events of its sources" in report.failures[0]
     assert len(world.names()) == len(world.merged()) + 4
 
 
@@ -450,8 +450,9 @@ def test_a_damaged_segment_is_named_by_every_reader_and_never_merged(
     readers: list[Callable[[], object]] = [
         lambda: [*world.log.read()],
         lambda: [*world.log.tables("sensor.reading")],
-        lambda: world.log.events_of(file),
-        lambda: [*world.log.identities_of(file)],
+        lambda: world.log.events_of(file, keys=["s-1"]),
+        lambda: world.log.table_of([file]),
+        lambda: world.log.columns_of([file], ["key"]),
     ]
 
     for read in readers:
@@ -516,16 +517,16 @@ def test_of_a_large_segment_only_what_is_asked_for_is_fetched(
     for_one = bytes_of(world.s3.fetched)
     world.s3.fetched.clear()
     [partition] = world.log.partitions()
-    identities = [*world.log.identities_of(partition.files[0])]
+    identities = world.log.columns_of(partition.files, ["key", "source", "id"])
     for_identities = bytes_of(world.s3.fetched)
 
     assert one == [event for event in known if event.key == KEYS[0]]
     assert for_one < len(body) / 5
-    assert len(identities) == 20_000
+    assert identities.num_rows == 20_000
     assert for_identities < len(body)
     world.s3.objects.clear()
     with pytest.raises(StoreUnavailableError, match="has gone"):
-        world.log.events_of(partition.files[0])
+        world.log.events_of(partition.files[0], keys=["s-1"])
 
 
 def test_a_digest_knows_every_event_once_in_the_order_of_knowing() -> None:

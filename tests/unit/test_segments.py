@@ -83,7 +83,7 @@ def test_a_segment_of_any_layout_is_read_into_the_events_it_was_written_of(
     assert segment.layout == int(path.name[len("layout-")])
     assert segment.events() == expected(event_type)
     assert spelled(segment.events()) == spelled(expected(event_type))
-    assert [found[4] for found in segment.identities()] == [
+    assert segment.columns(["position"])["position"].to_pylist() == [
         event.position for event in expected(event_type)
     ]
 

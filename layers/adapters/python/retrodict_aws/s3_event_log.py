@@ -15,18 +15,21 @@ from retrodict.buckets import bucket_of
 from retrodict.contracts import Contract, Event
 from retrodict.envelope import StampedEvent
 from retrodict.errors import PermanentError, StoreUnavailableError
-from retrodict.ports import Identity, LogPartition, Reading, SegmentFile
+from retrodict.ports import LogPartition, MergedPart, Reading, SegmentFile
 from retrodict.stamps import from_datetime
 
 from retrodict_aws.clients import AWS_ERRORS, error_code
+from retrodict_aws.joined_files import joined
 from retrodict_aws.segments import (
     LAYOUT,
     DamagedSegmentError,
     Segment,
     buckets_of,
     encode,
+    encode_table,
     intact,
     json_of,
+    rewritten,
     schema_of,
 )
 
@@ -132,11 +135,10 @@ class S3EventLog:
         SegmentCollisionError
             A segment called `name` holds other events.
         """
-        self._put(name, events, rows_digest(events))
+        self._put(name, encode(events, self._contract(name)), rows_digest(events))
 
-    def _put(self, name: str, events: Sequence[StampedEvent], digest: str) -> int:
+    def _put(self, name: str, body: bytes, digest: str) -> int:
         """Write one segment unless it is there, and return how many bytes it has."""
-        body = encode(events, self._contract(name))
         try:
             self._client.put_object(
                 Bucket=self._bucket_name,
@@ -348,12 +350,13 @@ class S3EventLog:
         while self._held_events > self._kept_events:
             self._held_events -= len(self._kept.popitem(last=False)[1])
 
+    def _object(self, one: SegmentFile) -> "_Object":
+        return _Object(self._client, self._bucket_name, _key(one.name), one.size_bytes)
+
     def _open(self, one: SegmentFile) -> Segment:
-        source = _Object(
-            self._client, self._bucket_name, _key(one.name), one.size_bytes
-        )
+        source = self._object(one)
         if one.size_bytes <= WHOLE_BYTES:
-            return Segment(one.event_type, io.BytesIO(source.whole()))
+            return Segment(one.event_type, pa.BufferReader(source.whole()))
         source.check_tail()
         return Segment(one.event_type, source)
 
@@ -364,27 +367,51 @@ class S3EventLog:
         for (event_type, arrived), found in self._partitions(types, ""):
             yield LogPartition(event_type, arrived, tuple(found))
 
+    def table_of(
+        self, files: Sequence[SegmentFile], *, buckets: Collection[int] | None = None
+    ) -> pa.Table:
+        """Return the events of some segments; see `SegmentStore.table_of`."""
+        [event_type] = {file.event_type for file in files}
+        tables = (
+            Segment(event_type, pa.BufferReader(body), dictionaries=()).whole(buckets)
+            for body in joined(map(self._fetch, files))
+        )
+        with intact(_any_of(files)):
+            return rewritten(event_type, tables, self._contract(files[0].name))
+
     def events_of(
-        self,
-        file: SegmentFile,
-        *,
-        keys: Collection[str] | None = None,
-        buckets: Collection[int] | None = None,
+        self, file: SegmentFile, *, keys: Collection[str]
     ) -> list[StampedEvent]:
-        """Return the events of one segment; see `SegmentStore.events_of`."""
+        """Return events of one segment; see `SegmentStore.events_of`."""
+        return self._of(file, lambda one: one.events(keys=keys))
+
+    def columns_of(
+        self, files: Sequence[SegmentFile], names: Sequence[str]
+    ) -> pa.Table:
+        """Return columns of some segments; of large ones only those are fetched."""
+        small = [file for file in files if file.size_bytes <= WHOLE_BYTES]
+        with intact(_any_of(files)):
+            tables = [
+                Segment(files[0].event_type, pa.BufferReader(body)).columns(names)
+                for body in joined(map(self._fetch, small))
+            ]
+        tables += [
+            self._of(file, lambda one: one.columns(names))
+            for file in files
+            if file.size_bytes > WHOLE_BYTES
+        ]
+        return pa.concat_tables(tables)
+
+    def _of(self, file: SegmentFile, read: Callable[[Segment], T]) -> T:
         try:
             with intact(file.name):
-                return self._open(file).events(keys=keys, buckets=buckets)
+                return read(self._open(file))
         except _Gone as gone:
             raise self._has_gone(file) from gone
 
-    def identities_of(
-        self, file: SegmentFile, ids: Collection[str] | None = None
-    ) -> Iterator[Identity]:
-        """Yield identities, fetching only their columns."""
+    def _fetch(self, file: SegmentFile) -> bytes:
         try:
-            with intact(file.name):
-                yield from self._open(file).identities(ids)
+            return self._object(file).whole()
         except _Gone as gone:
             raise self._has_gone(file) from gone
 
@@ -395,7 +422,7 @@ class S3EventLog:
         )
 
     def write_merged(
-        self, partition: LogPartition, bucket: int, events: Sequence[StampedEvent]
+        self, partition: LogPartition, part: MergedPart, digest: str
     ) -> SegmentFile:
         """Write one merged segment; see `SegmentStore.write_merged`.
 
@@ -403,13 +430,14 @@ class S3EventLog:
         contract that changed writes another one instead of finding the old.
         """
         below = f"type={partition.event_type}/arrived={partition.arrived}"
-        version = events[0].schema_version
-        typing = str(schema_of(self._contract(below)))
-        held = rows_digest(events)
-        told = hashlib.sha256(f"{LAYOUT} {typing} {held}".encode()).hexdigest()[:40]
-        name = f"{below}/bucket={bucket:02}/v{version}-{told}"
-        size_bytes = self._size_of_same(name, held) or self._put(name, events, held)
-        return SegmentFile(name, size_bytes, 0, bucket, version)
+        contract = self._contract(below)
+        typing = str(schema_of(contract))
+        told = hashlib.sha256(f"{LAYOUT} {typing} {digest}".encode()).hexdigest()[:40]
+        name = f"{below}/bucket={part.bucket:02}/v{part.version}-{told}"
+        size_bytes = self._size_of_same(name, digest) or self._put(
+            name, encode_table(part.events, contract), digest
+        )
+        return SegmentFile(name, size_bytes, 0, part.bucket, part.version)
 
     def delete(self, file: SegmentFile) -> None:
         """Remove one segment; the bucket keeps its bytes as an older version."""
@@ -420,6 +448,12 @@ class S3EventLog:
                 f"log {self._bucket_name!r} refused to delete {file.name!r}: "
                 f"{error_code(error)}"
             ) from error
+
+
+def _any_of(files: Sequence[SegmentFile]) -> str:
+    """Return the name of one segment, or of the first of several."""
+    more = f" or one of {len(files) - 1} others" if len(files) > 1 else ""
+    return f"{files[0].name}{more}"
 
 
 def _is_elsewhere(one: SegmentFile, wanted: Collection[int] | None) -> bool:

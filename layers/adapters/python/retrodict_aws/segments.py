@@ -52,9 +52,6 @@ ENVELOPE: Final = (
     ("digest", pa.string()),
 )
 LINEAGE: Final = (("causation_id", pa.string()), ("correlation_id", pa.string()))
-COMPARED: Final = ("key", "source", "id", "digest", "position")
-"""What compaction compares of events, whatever the layout."""
-
 NEEDED: Final = tuple(name for name, _ in ENVELOPE if name != "tags")
 """What a reader needs of an event beside its payload to lift it."""
 
@@ -70,6 +67,14 @@ _PACKED: Final = (*_STEPS, IDENTITY)
 """What no compression makes smaller."""
 
 _TAGS: Final = "tags.list.element"
+
+SAID: Final = frozenset(
+    {name for name, _ in (*ENVELOPE, *LINEAGE)} | {"data", "raw_data"}
+)
+"""What an event says; other columns follow from these."""
+
+ROWS_OF_A_THREAD: Final = 10_000
+"""Segments of fewer rows are read by one thread."""
 
 _TYPES: Final = {
     str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()
@@ -143,7 +148,7 @@ def encode(events: Sequence[StampedEvent], contract: Contract | None) -> bytes:
     contract
         Promises of their type, or None where they are not known.
     """
-    return encode_table(table_of(events, contract), contract)
+    return encode_table(table_of(events, contract), contract, is_brief=True)
 
 
 def table_of(events: Sequence[StampedEvent], contract: Contract | None) -> pa.Table:
@@ -183,17 +188,46 @@ def derived(table: pa.Table, contract: Contract | None) -> pa.Table:
     return pa.table(whole.columns, schema=schema)
 
 
-def encode_table(table: pa.Table, contract: Contract | None) -> bytes:
+def encode_table(
+    table: pa.Table, contract: Contract | None, *, is_brief: bool = False
+) -> bytes:
     """Return a segment of the rows of a table, in their order.
 
     Parameters
     ----------
     table
         As `derived` takes it, shape (n,).
+    is_brief
+        Whether it is one of many that will be merged soon.
     """
+    whole, options = derived(table, contract), options_of(contract)
+    if is_brief:
+        options |= _brief(whole.schema)
     buffer = BytesIO()
-    pq.write_table(derived(table, contract), buffer, **options_of(contract))
+    pq.write_table(whole, buffer, **options)
     return buffer.getvalue()
+
+
+def _brief(schema: pa.Schema) -> dict[str, Any]:
+    """Return how a segment of a batch is compressed.
+
+    Zstandard sets out anew for each page, which takes longer than the few rows in it,
+    in writing and in reading. Snappy does not, but takes twice the room for digests.
+    """
+    codecs = dict.fromkeys(_leaves(schema), "snappy")
+    codecs |= dict.fromkeys(_PACKED, "none") | {"digest": "zstd"}
+    return {"compression": codecs, "compression_level": {"digest": 1}}
+
+
+def _leaves(schema: pa.Schema) -> Iterator[str]:
+    """Yield the columns of a schema as Parquet calls them."""
+    for column in schema:
+        if pa.types.is_struct(column.type):
+            yield from (f"{column.name}.{child.name}" for child in column.type)
+        elif pa.types.is_list(column.type):
+            yield f"{column.name}.list.element"
+        else:
+            yield column.name
 
 
 def options_of(contract: Contract | None) -> dict[str, Any]:
@@ -271,6 +305,8 @@ class Segment:
     ----------
     source
         Its bytes, or a file of them.
+    dictionaries
+        Columns that are to be read as dictionaries.
 
     Raises
     ------
@@ -278,10 +314,12 @@ class Segment:
         It is of a layout that is newer than this code.
     """
 
-    def __init__(self, event_type: str, source: Any) -> None:
+    def __init__(
+        self, event_type: str, source: Any, *, dictionaries: Sequence[str] = ("key",)
+    ) -> None:
         self._type = event_type
         self._file = pq.ParquetFile(
-            source, read_dictionary=["key"], page_checksum_verification=True
+            source, read_dictionary=[*dictionaries], page_checksum_verification=True
         )
         described = self._file.metadata.schema
         self._places = {
@@ -402,21 +440,22 @@ class Segment:
             group = metadata.row_group(number)
             yield group.column(self._places[column]).statistics, group.num_rows
 
-    def identities(
-        self, ids: Collection[str] | None = None
-    ) -> Iterator[tuple[str, str, str, str, str]]:
-        """Yield key, source, id, digest and position of each event.
+    def whole(self, buckets: Collection[int] | None = None) -> pa.Table:
+        """Return all that the events say, or only those of keys in some parts."""
+        columns = [name for name in self._schema.names if name in SAID]
+        every = len(columns) == len(self._schema)
+        table = self._read(None if every else columns)
+        return table if buckets is None else self._only(table, None, buckets)
 
-        Parameters
-        ----------
-        ids
-            Only of events with one of these ids.
-        """
-        for group in range(self._file.num_row_groups):
-            table = self._file.read_row_group(group, columns=list(COMPARED))
-            if ids is not None:
-                table = _where(table, "id", ids)
-            yield from zip(*(table[name].to_pylist() for name in COMPARED), strict=True)
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Return some columns of the envelope."""
+        table = self._read([*names]).select([*names])
+        return table.cast(pa.schema([(name, dict(ENVELOPE)[name]) for name in names]))
+
+    def _read(self, columns: list[str] | None = None) -> pa.Table:
+        """Return all rows; of few, no thread is worth its while."""
+        few = self._file.metadata.num_rows < ROWS_OF_A_THREAD
+        return self._file.read(columns, use_threads=not few)
 
     def _groups(self, keys: Collection[str] | None) -> Iterable[int]:
         """Return the row groups that may hold one of `keys`, by their statistics."""
@@ -463,6 +502,65 @@ def intact(name: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError, LookupError) as error:
         raise DamagedSegmentError(name, f"it cannot be read: {error}") from error
+
+
+def rewritten(
+    event_type: str, tables: Iterable[pa.Table], contract: Contract | None
+) -> pa.Table:
+    """Return the events of several `Segment.whole` as `table_of` would give them.
+
+    Rows that stand so already are not touched, the others are read one by one. The
+    rows of one table stay in their order.
+    """
+    schema = events_schema_of(contract)
+    alike: list[list[pa.Table]] = []
+    for table in tables:
+        for several in alike:
+            if table.schema.equals(several[0].schema):
+                several.append(table)
+                break
+        else:
+            alike.append([table])
+    parts: list[pa.Table] = []
+    for several in alike:
+        table = pa.concat_tables(several)
+        is_plain = _is_plain(table, schema, contract)
+        if is_plain is not None:
+            table = _rewritten(event_type, table, is_plain, contract)
+        table = table.select(schema.names)
+        parts.append(table.replace_schema_metadata(schema.metadata))
+    return pa.concat_tables(parts or [schema.empty_table()])
+
+
+def _rewritten(
+    event_type: str, table: pa.Table, is_plain: Any, contract: Contract | None
+) -> pa.Table:
+    import pyarrow.compute as pc  # noqa: PLC0415 - 40 ms that an append does without
+
+    others = table.filter(pc.invert(is_plain))
+    written = table_of([*_events(event_type, others)], contract)
+    if others.num_rows == table.num_rows:
+        return written
+    places = [pc.indices_nonzero(mask) for mask in (pc.invert(is_plain), is_plain)]
+    plain = table.filter(is_plain).select(written.column_names)
+    order = pc.sort_indices(pa.concat_arrays(places))
+    return pa.concat_tables([written, plain.cast(written.schema)]).take(order)
+
+
+def _is_plain(table: pa.Table, schema: pa.Schema, contract: Contract | None) -> Any:
+    """Return which rows stand as they would be written now; None for all."""
+    import pyarrow.compute as pc  # noqa: PLC0415 - 40 ms that an append does without
+
+    none = pa.chunked_array([pa.repeat(pa.scalar(value=False), table.num_rows)])
+    if not {*schema.names} <= {*table.column_names}:
+        return none
+    is_plain = table["raw_data"].is_valid()
+    if contract is not None:
+        if table["data"].type != schema.field("data").type:
+            return none
+        current = pc.equal(table["schema_version"], contract.version)
+        is_plain = pc.and_(pc.invert(is_plain), current)
+    return None if pc.all(is_plain, min_count=0).as_py() else is_plain
 
 
 def buckets_of(

@@ -35,7 +35,8 @@ ENVELOPE: Final = (
 
 _ALWAYS: Final = ("key", "time_us", "late", IDENTITY, CHECK)
 _BEGINS: Final = 1
-_REPEATS: Final = 2
+REPEATS: Final = 2
+"""The mark of a row that has the key and position of the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,9 +320,9 @@ def _sorted(definitions: Sequence[FeatureSet], parts: list[_Part]) -> list[Known
     """Return the events of parts with positions."""
     key, names = _keys([chunk for part in parts for chunk in part.keys])
     position = _joined(parts)
-    rows, mark = _order(key, len(names), position)
-    kept = None if rows is None else rows[mark != _REPEATS]
-    mark = mark[mark != _REPEATS]
+    rows, mark = order_of_rows(key, len(names), position)
+    kept = None if rows is None else rows[mark != REPEATS]
+    mark = mark[mark != REPEATS]
     starts = np.flatnonzero(mark == _BEGINS)
     own_keys = key[starts] if kept is None else key[kept[starts]]
 
@@ -597,7 +598,7 @@ def _numbers(table: pa.Table, name: str) -> NDArray[np.int64]:
     return np.ascontiguousarray(found, np.int64)
 
 
-def _order(
+def order_of_rows(
     key: NDArray[np.int32], keys: int, position: pa.LargeStringArray
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.uint8]]:
     """Return rows in order, None for as they are, and the mark of each in that order.
@@ -614,7 +615,7 @@ def _order(
     if not library.retrodict_in_order(
         len(key), key.ctypes.data, *texts, mark.ctypes.data
     ):
-        if not np.any(mark == _REPEATS):
+        if not np.any(mark == REPEATS):
             return None, mark
         return np.arange(len(key)), mark
     rows = np.empty(len(key), np.int64)
@@ -633,7 +634,7 @@ def _plain_order(
     for place, row in enumerate(rows):
         before = known[rows[place - 1]] if place else (-1, "")
         mark[place] = (
-            _BEGINS if known[row][0] != before[0] else _REPEATS * (known[row] == before)
+            _BEGINS if known[row][0] != before[0] else REPEATS * (known[row] == before)
         )
     return np.array(rows, np.int64), mark
 

@@ -12,18 +12,21 @@ position is one event, so a reader that takes each position once sees no differe
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from typing import Final
+from typing import Any, Final
 
-from retrodict.buckets import BUCKETS, bucket_of
+from retrodict.buckets import BUCKETS
 from retrodict.envelope import StampedEvent
 from retrodict.errors import LogConflictError, PermanentError
+from retrodict.merging import merged
 from retrodict.ports import LogPartition, Quarantine, SegmentFile, SegmentStore
 from retrodict.rejection import rejections_of
+from retrodict.reuse import Reuse, reuse_in
 from retrodict.stamps import from_text
 from retrodict.state import Folded, Outcome
+from retrodict.table_digest import digest_of_table
 
 GRACE_US: Final = 86_400_000_000
 """How long merged segments stand beside their sources, microseconds."""
@@ -31,7 +34,7 @@ GRACE_US: Final = 86_400_000_000
 SETTLING_US: Final = 3_600_000_000
 """How long after its end a day of arrival counts as over, microseconds."""
 
-PASS_BYTES: Final = 32 << 20
+PASS_BYTES: Final = 128 << 20
 """Parquet that one pass over a partition may bring into memory at once."""
 
 _ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -98,7 +101,7 @@ class Compacted:
     events
         Positions it holds.
     digest
-        Over its events, bucket by bucket; the same before and after.
+        Over its events, by bucket and schema version; the same before and after.
     written, deleted
         Names of segments.
     waiting
@@ -136,31 +139,26 @@ def compact(
     if partition.is_settled or not _is_closed(partition, now_us):
         return None
     listed = {file.name: file for file in partition.files}
-    merged: dict[str, SegmentFile] = {}
+    replacing: dict[str, SegmentFile] = {}
     digest = hashlib.sha256()
     count = 0
     for buckets in _passes(partition):
-        before = _by_bucket(partition, store, buckets)
-        for bucket, known in sorted(before.items()):
-            told = digest_of_events(known.values())
-            files = [
-                store.write_merged(partition, bucket, events)
-                for events in _of_one_version(known.values())
-            ]
-            held = digest_of_events(
-                event for file in files for event in store.events_of(file)
-            )
+        for part in merged(_read(partition, store, buckets)):
+            told = digest_of_table(part.events)
+            file = store.write_merged(partition, part, told)
+            held = digest_of_table(store.table_of([file]))
             if held != told:
                 raise LogConflictError(
-                    f"merged segments {[file.name for file in files]} do not hold the "
-                    f"events of their sources ({held[:12]}, not {told[:12]}): remove "
-                    "them; nothing was deleted"
+                    f"merged segment {file.name!r} does not hold the events of its "
+                    f"sources ({held[:12]}, not {told[:12]}): remove it; nothing was "
+                    "deleted"
                 )
-            merged |= {file.name: listed.get(file.name, file) for file in files}
-            digest.update(bytes([bucket]) + bytes.fromhex(told))
-            count += len(known)
-    others = [file for name, file in listed.items() if name not in merged]
-    deletable = _deletable(others, [*merged.values()], listed.keys(), now_us)
+            replacing[file.name] = listed.get(file.name, file)
+            digest.update(b"%d v%d " % (part.bucket, part.version))
+            digest.update(bytes.fromhex(told))
+            count += part.events.num_rows
+    others = [file for name, file in listed.items() if name not in replacing]
+    deletable = _deletable(others, [*replacing.values()], listed.keys(), now_us)
     for file in deletable:
         store.delete(file)
     return Compacted(
@@ -168,13 +166,13 @@ def compact(
         partition.arrived,
         events=count,
         digest=digest.hexdigest(),
-        written=tuple(sorted(merged.keys() - listed.keys())),
+        written=tuple(sorted(replacing.keys() - listed.keys())),
         deleted=tuple(file.name for file in deletable),
         waiting=len(others) - len(deletable),
         after=replace(
             partition,
             files=tuple(
-                file for file in (listed | merged).values() if file not in deletable
+                file for file in (listed | replacing).values() if file not in deletable
             ),
         ),
     )
@@ -182,7 +180,7 @@ def compact(
 
 def _deletable(
     others: Iterable[SegmentFile],
-    merged: Collection[SegmentFile],
+    replacing: Collection[SegmentFile],
     listed: Collection[str],
     now_us: int,
 ) -> list[SegmentFile]:
@@ -193,10 +191,10 @@ def _deletable(
     """
     if any(
         file.name not in listed or now_us - file.written_us < GRACE_US
-        for file in merged
+        for file in replacing
     ):
         return []
-    written_us = {(file.bucket, file.version): file.written_us for file in merged}
+    written_us = {(file.bucket, file.version): file.written_us for file in replacing}
     return [
         file
         for file in others
@@ -214,129 +212,21 @@ def _passes(partition: LogPartition) -> list[range]:
     return [range(low, low + at_once) for low in range(0, BUCKETS, at_once)]
 
 
-def _by_bucket(
-    partition: LogPartition, store: SegmentStore, buckets: range
-) -> dict[int, dict[str, StampedEvent]]:
-    """Return every event of some buckets, by bucket and position."""
-    wanted = None if len(buckets) == BUCKETS else buckets
-    known = once(
-        event
+def _read(partition: LogPartition, store: SegmentStore, buckets: range) -> Any:
+    """Return the events of some buckets as a table."""
+    every = len(buckets) == BUCKETS
+    files = [
+        file
         for file in partition.files
-        if file.bucket is None or file.bucket in buckets
-        for event in store.events_of(file, buckets=wanted)
-    )
-    found: dict[int, dict[str, StampedEvent]] = {}
-    for position, event in known.items():
-        found.setdefault(bucket_of(event.key), {})[position] = event
-    return found
-
-
-def _of_one_version(events: Iterable[StampedEvent]) -> Iterator[list[StampedEvent]]:
-    """Yield the events of each schema version, by (key, position)."""
-    by_version: dict[int, list[StampedEvent]] = {}
-    for event in events:
-        by_version.setdefault(event.schema_version, []).append(event)
-    for _, found in sorted(by_version.items()):
-        yield sorted(found, key=lambda event: (event.key, event.position))
+        if every or file.bucket is None or file.bucket in buckets
+    ]
+    return store.table_of(files, buckets=None if every else buckets)
 
 
 def _is_closed(partition: LogPartition, now_us: int) -> bool:
     """Return whether a day of arrival is over, so that little or nothing joins it."""
     end_us = from_text(f"{partition.arrived}T00:00:00Z") + DAY_US
     return now_us >= end_us + SETTLING_US
-
-
-@dataclass(slots=True)
-class Reuse:
-    """Identities that mean more than one event.
-
-    Attributes
-    ----------
-    conflicting
-        Events whose identity had another payload at an earlier position, in order.
-    across_keys
-        (source, id) pairs that more than one key uses, with those keys.
-    """
-
-    conflicting: list[StampedEvent] = field(default_factory=list)
-    across_keys: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-
-    def documents(self) -> list[dict[str, object]]:
-        """Return the quarantine documents of what conflicts."""
-        return rejections_of(
-            Folded(event, Outcome.CONFLICTING) for event in self.conflicting
-        )
-
-    def quarantine(self, partition: LogPartition, into: Quarantine) -> None:
-        """Keep what conflicts; the same conflicts again are kept once."""
-        documents = self.documents()
-        if documents:
-            digest = digest_of_events(self.conflicting)[:16]
-            name = f"compaction-{partition.event_type}-{digest}"
-            into.put(f"arrived={partition.arrived}/{name}", documents)
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    position: str
-    file: SegmentFile
-
-
-def reuse_in(
-    partition: LogPartition, others: Iterable[LogPartition], store: SegmentStore
-) -> Reuse:
-    """Compare the identities of a partition with each other and with other dates.
-
-    The state of a key notices a reused identity only as far back as it reaches. The
-    first position wins, wherever it is; of each other payload one event is reported.
-
-    Parameters
-    ----------
-    others
-        Partitions of the same type; its own is left out.
-    """
-    seen: dict[tuple[str, str, str], dict[str, _Seen]] = {}
-    keys: dict[tuple[str, str], set[str]] = {}
-    for file in partition.files:
-        for key, source, id_, digest, position in store.identities_of(file):
-            keys.setdefault((source, id_), set()).add(key)
-            known = seen.setdefault((key, source, id_), {})
-            _note(known, digest, _Seen(position, file))
-    ids = {id_ for _, id_ in keys}
-    for other in others:
-        if other.arrived == partition.arrived:
-            continue
-        for file in other.files:
-            for key, source, id_, digest, position in store.identities_of(file, ids):
-                if (source, id_) in keys:
-                    keys[source, id_].add(key)
-                if (key, source, id_) in seen:
-                    found = _Seen(position, file)
-                    _note(seen[key, source, id_], digest, found)
-    conflicts = [
-        (key, one)
-        for (key, _, _), known in seen.items()
-        for one in sorted(known.values(), key=lambda seen: seen.position)[1:]
-    ]
-    return Reuse(
-        sorted(
-            (_fetch(key, one, store) for key, one in conflicts),
-            key=lambda event: event.position,
-        ),
-        {pair: found for pair, found in keys.items() if len(found) > 1},
-    )
-
-
-def _note(known: dict[str, _Seen], digest: str, found: _Seen) -> None:
-    if digest not in known or found.position < known[digest].position:
-        known[digest] = found
-
-
-def _fetch(key: str, one: _Seen, store: SegmentStore) -> StampedEvent:
-    for event in store.events_of(one.file, keys=[key]):
-        if event.position == one.position:
-            return event
-    raise PermanentError(f"position {one.position!r} has left {one.file.name!r}")
 
 
 @dataclass(slots=True)
@@ -393,9 +283,9 @@ def compact_log(
                 if _is_new(partition):
                     near = _near(partition, of_type, lookback_days)
                     reuse = reuse_in(partition, near, store)
-                    reuse.quarantine(partition, quarantine)
+                    _keep(reuse, partition, quarantine)
                     report.conflicts += len(reuse.conflicting)
-                    report.across_keys += len(reuse.across_keys)
+                    report.across_keys += reuse.across_keys
                 done = compact(partition, store, now_us)
             except PermanentError as error:
                 report.failures.append(
@@ -406,6 +296,17 @@ def compact_log(
                 report.compacted.append(done)
                 of_type[place] = done.after
     return report
+
+
+def _keep(reuse: Reuse, partition: LogPartition, into: Quarantine) -> None:
+    """Quarantine what conflicts; the same conflicts again are kept once."""
+    documents = rejections_of(
+        Folded(event, Outcome.CONFLICTING) for event in reuse.conflicting
+    )
+    if documents:
+        digest = digest_of_events(reuse.conflicting)[:16]
+        name = f"compaction-{partition.event_type}-{digest}"
+        into.put(f"arrived={partition.arrived}/{name}", documents)
 
 
 def _is_new(partition: LogPartition) -> bool:

@@ -64,6 +64,11 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type | None], ...]] = (
         c_int64,
     ),
     ("retrodict_join", (c_int64, c_void_p, c_void_p, c_void_p), None),
+    (
+        "retrodict_row_groups",
+        (ctypes.c_char_p, c_int64, c_int64, c_void_p, c_int64, c_void_p),
+        c_int64,
+    ),
     ("retrodict_in_order", (c_int64, c_void_p, *_TEXTS, c_void_p), ctypes.c_int),
     (
         "retrodict_sort",
@@ -73,7 +78,7 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type | None], ...]] = (
     ("retrodict_has_sha256", (), ctypes.c_int),
     ("retrodict_validate", (c_void_p,), ctypes.c_int),
 )
-"""The functions of ``columns.c`` and ``validate.c``."""
+"""The functions of ``columns.c``, ``footers.c`` and ``validate.c``."""
 
 
 class LeafStruct(ctypes.Structure):

@@ -242,8 +242,20 @@ class ColumnLog(Protocol):
         """Return how many bytes of segments hold events of a type."""
 
 
-Identity = tuple[str, str, str, str, str]
-"""Key, source, id, digest and position of an event in the log."""
+class MergedPart(Protocol):
+    """What one merged segment holds; see `retrodict.merging`."""
+
+    @property
+    def bucket(self) -> int:
+        """The part of the keys."""
+
+    @property
+    def version(self) -> int:
+        """The schema version of its events."""
+
+    @property
+    def events(self) -> Any:
+        """They, as an Arrow table like those of `SegmentStore.table_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,14 +315,24 @@ class SegmentStore(Protocol):
     ) -> Iterator[LogPartition]:
         """Yield every partition, the dates of a type in their order."""
 
+    def table_of(
+        self, files: Sequence[SegmentFile], *, buckets: Collection[int] | None = None
+    ) -> Any:
+        """Return the events of some segments of a type, or only of some parts' keys.
+
+        They are an Arrow table with the columns of a segment that is written now, in no
+        order, possibly with repeats.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused even after retries, or a segment has gone.
+        """
+
     def events_of(
-        self,
-        file: SegmentFile,
-        *,
-        keys: Collection[str] | None = None,
-        buckets: Collection[int] | None = None,
+        self, file: SegmentFile, *, keys: Collection[str]
     ) -> list[StampedEvent]:
-        """Return the events of one segment, or only those of some keys.
+        """Return the events of some keys in one segment.
 
         Raises
         ------
@@ -318,15 +340,24 @@ class SegmentStore(Protocol):
             The store refused even after retries, or the segment has gone.
         """
 
-    def identities_of(
-        self, file: SegmentFile, ids: Collection[str] | None = None
-    ) -> Iterator[Identity]:
-        """Yield the identities in one segment, or only those with some ids."""
+    def columns_of(self, files: Sequence[SegmentFile], names: Sequence[str]) -> Any:
+        """Return columns of the envelope of some segments of a type as an Arrow table.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused even after retries, or the segment has gone.
+        """
 
     def write_merged(
-        self, partition: LogPartition, bucket: int, events: Sequence[StampedEvent]
+        self, partition: LogPartition, part: MergedPart, digest: str
     ) -> SegmentFile:
         """Write one merged segment; one with these events already stays as it is.
+
+        Parameters
+        ----------
+        digest
+            Of its events, by `retrodict.table_digest`.
 
         Raises
         ------

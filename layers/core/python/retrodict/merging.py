@@ -1,0 +1,139 @@
+"""Events of many segments as few tables: each position once, by part of the keys.
+
+No event becomes an object. Which rows are the same event is decided by
+`retrodict.table_digest`, so that neither their cut nor how a payload is held matters.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from retrodict.arrow_events import REPEATS, order_of_rows
+from retrodict.buckets import bucket_of
+from retrodict.errors import LogConflictError
+from retrodict.table_digest import digest_of_table
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MergedPart:
+    """What one merged segment holds.
+
+    Attributes
+    ----------
+    events
+        Arrow table of one part of the keys and one schema version, in order of (key,
+        position), each position once.
+    """
+
+    bucket: int
+    version: int
+    events: pa.Table
+
+
+def merged(table: pa.Table) -> Iterator[MergedPart]:
+    """Yield the events of `table`, by part of the keys and schema version.
+
+    One part is made at a time, so that memory is that of the table and of one part.
+
+    Parameters
+    ----------
+    table
+        Events of one type, in any order and with repeats, shape (n,).
+
+    Raises
+    ------
+    LogConflictError
+        Two different events claim one position.
+    """
+    if any(column.num_chunks > 1 for column in table.columns):
+        table = table.combine_chunks()
+    rows = _first_rows(table)
+    group, groups = _groups(table)
+    group = group[rows]
+    rows = rows[_stable_order(group, len(groups))]
+    ends = np.cumsum(np.bincount(group, minlength=len(groups))).tolist()
+    start, ended = 0, zip(groups, ends, strict=True)
+    for (bucket, version), own in groupby(ended, key=lambda one: one[0][:2]):
+        *_, (_, end) = own
+        events = table.take(pa.array(rows[start:end]))
+        yield MergedPart(bucket, version, events)
+        start = end
+
+
+def _whole(texts: pa.ChunkedArray) -> pa.LargeStringArray:
+    if texts.num_chunks == 1:
+        return texts.chunk(0)
+    return pa.concat_arrays([*texts.chunks, pa.array([], texts.type)])
+
+
+def _groups(table: pa.Table) -> tuple[NDArray[np.int32], list[tuple[int, int, str]]]:
+    """Return of each row the place of its group; a group is (bucket, version, key)."""
+    key = _whole(table["key"]).dictionary_encode()
+    version = _whole(table["schema_version"]).dictionary_encode()
+    names, versions = key.dictionary.to_pylist(), version.dictionary.to_pylist()
+    pair = key.indices.to_numpy().astype(np.int64) * len(versions)
+    pair += version.indices.to_numpy()
+    is_there = np.zeros(len(names) * len(versions), np.bool_)
+    is_there[pair] = True
+    parts = [bucket_of(name) for name in names]
+    pairs: list[Any] = []
+    for one in np.flatnonzero(is_there).tolist():
+        name, place = divmod(one, len(versions))
+        pairs.append(((parts[name], versions[place], names[name]), one))
+    pairs.sort()
+    place_of = np.empty(len(is_there), np.int32)
+    place_of[[one for _, one in pairs]] = np.arange(len(pairs), dtype=np.int32)
+    return place_of[pair], [group for group, _ in pairs]
+
+
+def _first_rows(table: pa.Table) -> NDArray[np.int64]:
+    """Return one row of each position, in their order."""
+    position = _whole(pc.cast(table["position"], pa.large_string()))
+    one_key = np.zeros(len(position), np.int32)
+    rows, mark = order_of_rows(one_key, 1, position)
+    if rows is None:
+        return np.arange(len(mark))
+    again = np.flatnonzero(mark == REPEATS)
+    one, other = (table.take(pa.array(rows[own])) for own in (again - 1, again))
+    if digest_of_table(one) != digest_of_table(other):
+        raise _conflict(one, other)
+    firsts: NDArray[np.int64] = rows[mark != REPEATS]
+    return firsts
+
+
+def _stable_order(group: NDArray[np.int32], groups: int) -> NDArray[np.int64]:
+    """Return the order of groups, their rows as they are; of few it takes one pass."""
+    is_small = groups <= np.iinfo(np.uint16).max
+    narrow = group.astype(np.uint16) if is_small else group
+    order: NDArray[np.int64] = np.argsort(narrow, kind="stable")
+    return order
+
+
+def _conflict(one: pa.Table, other: pa.Table) -> LogConflictError:
+    """Return what is wrong with the first row that is not the same event in both."""
+    low, high = 0, one.num_rows
+    while high - low > 1:
+        middle = (low + high) // 2
+        span = slice(low, middle)
+        if _digest(one, span) == _digest(other, span):
+            low = middle
+        else:
+            high = middle
+    names = ("position", "id", "source")
+    position, *held = (one[name][low].as_py() for name in names)
+    _, *beside = (other[name][low].as_py() for name in names)
+    return LogConflictError(
+        f"position {position!r} holds event {held[0]!r} of {held[1]!r} and another, "
+        f"{beside[0]!r} of {beside[1]!r}: find out who wrote to the log; its segments "
+        "were left as they are"
+    )
+
+
+def _digest(table: pa.Table, span: slice) -> str:
+    return digest_of_table(table.slice(span.start, span.stop - span.start))

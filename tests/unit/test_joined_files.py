@@ -1,0 +1,144 @@
+"""Files that are joined give the rows of each, and nothing else."""
+
+import random
+from collections.abc import Callable
+from io import BytesIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from retrodict import kernel
+from retrodict_aws import joined_files
+from retrodict_aws.joined_files import joined
+
+
+def file_of(rows: list[int], **options: object) -> bytes:
+    """Return a file of numbers, their texts, and a list and a struct of them."""
+    table = pa.table(
+        {
+            "number": pa.array(rows, pa.int64()),
+            "text": pa.array([str(n) * (n % 40) for n in rows], pa.string()),
+            "list": pa.array([[n] * (n % 3) for n in rows], pa.list_(pa.int64())),
+            "pair": pa.array(
+                [{"one": n / 2, "is_odd": bool(n % 2)} for n in rows],
+                pa.struct([("one", pa.float64()), ("is_odd", pa.bool_())]),
+            ),
+        }
+    )
+    body = BytesIO()
+    pq.write_table(table, body, **options)
+    return body.getvalue()
+
+
+def table_of(file: bytes) -> pa.Table:
+    return pq.ParquetFile(BytesIO(file)).read()
+
+
+def sorted_rows(files: list[bytes]) -> list[dict[str, object]]:
+    rows = [row for file in files for row in table_of(file).to_pylist()]
+    return sorted(rows, key=str)
+
+
+@settings(deadline=None)
+@given(
+    contents=st.lists(st.lists(st.integers(0, 10**6), max_size=50), max_size=40),
+    compression=st.sampled_from(["snappy", "zstd", "none"]),
+    group_rows=st.integers(1, 20),
+    is_indexed=st.booleans(),
+)
+def test_joined_files_hold_the_rows_of_each_in_their_order(
+    contents: list[list[int]],
+    compression: str,
+    group_rows: int,
+    is_indexed: bool,  # noqa: FBT001 - Hypothesis gives it
+) -> None:
+    files = [
+        file_of(
+            rows,
+            compression=compression,
+            row_group_size=group_rows,
+            write_page_index=is_indexed,
+        )
+        for rows in contents
+    ]
+
+    whole = [*joined(files)]
+
+    assert len(whole) == min(1, len(files))
+    assert [table_of(file) for file in whole] == (
+        [pa.concat_tables(map(table_of, files))] if files else []
+    )
+    numbers = [n for rows in contents for n in rows]
+    assert all(table_of(file)["number"].to_pylist() == numbers for file in whole)
+
+
+def test_files_that_are_not_alike_are_not_joined() -> None:
+    files = [
+        file_of([1]),
+        file_of([2], store_schema=False),
+        file_of([3], use_dictionary=False),
+    ]
+
+    assert len([*joined(files)]) == 2
+    assert sorted_rows([*joined(files)]) == sorted_rows(files)
+
+
+def test_large_files_are_given_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [file_of([1]), file_of([*range(1000)]), file_of([2])]
+    monkeypatch.setattr(joined_files, "SMALL_BYTES", len(files[1]) - 1)
+
+    whole = [*joined(files)]
+
+    assert whole[0] == files[1]
+    assert [table_of(file)["number"].to_pylist() for file in whole[1:]] == [[1, 2]]
+
+
+def test_what_is_joined_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [file_of([n]) for n in range(10)]
+    monkeypatch.setattr(joined_files, "JOINED_BYTES", 1)
+
+    assert sorted_rows([*joined(files)]) == sorted_rows(files)
+    assert len([*joined(files)]) == 10
+
+
+def test_without_the_library_every_file_is_given_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = [file_of([1]), file_of([2])]
+    monkeypatch.setattr(kernel, "library", lambda: None)
+
+    assert [*joined(files)] == files
+
+
+def _cut(raw: bytearray, dice: random.Random) -> None:
+    del raw[dice.randrange(len(raw)) :]
+
+
+def _flip(raw: bytearray, dice: random.Random) -> None:
+    for _ in range(dice.randint(1, 4)):
+        raw[dice.randrange(len(raw))] = dice.randrange(256)
+
+
+def _grow(raw: bytearray, dice: random.Random) -> None:
+    at = dice.randrange(len(raw))
+    raw[at:at] = bytes([0xFF]) * dice.randint(1, 12)
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, _grow])
+def test_a_damaged_footer_is_given_to_the_reader_or_copied_within_bounds(
+    damage: Callable[[bytearray, random.Random], None],
+) -> None:
+    dice = random.Random(7)
+    sound = file_of([*range(20)])
+    size = int.from_bytes(sound[-8:-4], "little")
+    body, footer = sound[: -8 - size], sound[-8 - size : -8]
+    for _ in range(2_000):
+        raw = bytearray(footer)
+        damage(raw, dice)
+        file = body + bytes(raw) + len(raw).to_bytes(4, "little") + b"PAR1"
+
+        found = [*joined([file])]
+
+        assert len(found) == 1
