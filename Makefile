@@ -71,7 +71,7 @@ bench: setup ## what one machine carries, and what others reach beside it
 	python benchmarks/inference.py
 	python benchmarks/validation.py
 	python benchmarks/parquet.py
-	python benchmarks/compaction.py
+	python benchmarks/compaction.py --runs 3
 	python -m benchmarks.online_store
 	python -m benchmarks.reading
 	python benchmarks/features.py

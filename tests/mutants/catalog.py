@@ -987,6 +987,13 @@ MUTANTS: Final = (
         EDGES,
     ),
     Mutant(
+        "compiled: positions that begin alike are not told apart",
+        COLUMNS,
+        "return found ? found : (own > other) - (own < other);\n}\n\nenum",
+        "return 0 * (found + (own > other) - (own < other));\n}\n\nenum",
+        ("tests/property/test_arrow_events.py",),
+    ),
+    Mutant(
         "compiled: a position may come twice between edges",
         COLUMNS,
         "texts_compared(at, text, i, i + 1) >= 0",

@@ -222,3 +222,23 @@ def test_identities_are_those_of_one_event() -> None:
     ).columns
 
     assert columns.identity.tolist() == [identity_of(e.source, e.id) for e in known]
+
+
+LEADS = st.sampled_from(["", "0000", "0000-0000000", "0000-00000000\x00"])
+POSITIONS = st.builds(str.__add__, LEADS, st.text("\x00a09é", max_size=9))
+
+
+@given(rows=st.lists(st.tuples(st.integers(0, 2), POSITIONS), max_size=30))
+def test_rows_are_ordered_as_texts_are(rows: list[tuple[int, str]]) -> None:
+    key = np.array([own for own, _ in rows], np.int32)
+    position = pa.array([text for _, text in rows], pa.large_string())
+
+    order, mark = arrow_events.order_of_rows(key, 3, position)
+
+    places = range(len(rows)) if order is None else order.tolist()
+    found = [rows[place] for place in places]
+    assert found == sorted(rows)
+    before = [(-1, ""), *found]
+    assert (mark == arrow_events.REPEATS).tolist() == [
+        one == other for one, other in zip(found, before[: len(found)], strict=True)
+    ]

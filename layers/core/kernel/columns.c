@@ -72,9 +72,37 @@ int64_t retrodict_checks(int64_t n, const int32_t *at, const uint8_t *digest,
 typedef struct {
     const int64_t *at;
     const uint8_t *text;
+    const uint64_t *head; /* of each, where they are compared more than once */
 } Texts;
 
+/* Return how many bytes all texts begin with. */
+static int64_t common_bytes(int64_t n, const int64_t *at, const uint8_t *text) {
+    int64_t common = n ? at[1] - at[0] : 0;
+    for (int64_t i = 1; i < n && common; i++) {
+        if (at[i + 1] - at[i] < common) common = at[i + 1] - at[i];
+        if (!memcmp(text + at[0], text + at[i], (size_t)common)) continue;
+        int64_t same = 0;
+        while (text[at[0] + same] == text[at[i] + same]) same++;
+        common = same;
+    }
+    return common;
+}
+
+/* Write the first eight bytes behind those that all have: numbers in the order of the
+ * texts, equal where more has to be compared. */
+static void heads(int64_t n, const int64_t *at, const uint8_t *text, uint64_t *head) {
+    int64_t common = common_bytes(n, at, text);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t size = at[i + 1] - at[i] - common;
+        uint8_t first[8] = {0};
+        if (size) memcpy(first, text + at[i] + common, size < 8 ? (size_t)size : 8);
+        memcpy(&head[i], first, 8);
+        head[i] = __builtin_bswap64(head[i]);
+    }
+}
+
 static inline int compared(const Texts *p, int64_t a, int64_t b) {
+    if (p->head && p->head[a] != p->head[b]) return p->head[a] < p->head[b] ? -1 : 1;
     int64_t own = p->at[a + 1] - p->at[a], other = p->at[b + 1] - p->at[b];
     int found = memcmp(p->text + p->at[a], p->text + p->at[b],
                        (size_t)(own < other ? own : other));
@@ -87,7 +115,7 @@ enum { FOLLOWS, BEGINS, REPEATS };
  * Return 1 where the rows are in another order than that of (key, position). */
 int retrodict_in_order(int64_t n, const int32_t *key, const int64_t *at,
                        const uint8_t *text, uint8_t *mark) {
-    Texts p = {at, text};
+    Texts p = {at, text, NULL};
     for (int64_t i = 0; i < n; i++) {
         mark[i] = BEGINS;
         if (!i || key[i] > key[i - 1]) continue;
@@ -127,9 +155,11 @@ static void merge_runs(const Texts *p, int64_t *row, int64_t *other, int64_t fro
  * 0 on success, 1 where memory ran out. */
 int retrodict_sort(int64_t n, int64_t keys, const int32_t *key, const int64_t *at,
                    const uint8_t *text, int64_t *row, uint8_t *mark) {
-    Texts p = {at, text};
     int64_t *start = calloc((size_t)keys + 2, 8), *other = malloc(8 * (size_t)n + 8);
-    if (!start || !other) { free(start); free(other); return 1; }
+    uint64_t *head = malloc(8 * (size_t)n + 8);
+    if (!start || !other || !head) { free(start); free(other); free(head); return 1; }
+    Texts p = {at, text, head};
+    heads(n, at, text, head);
     for (int64_t i = 0; i < n; i++) start[key[i] + 2]++;
     for (int64_t k = 1; k <= keys; k++) start[k + 1] += start[k];
     for (int64_t i = 0; i < n; i++) row[start[key[i] + 1]++] = i;
@@ -141,6 +171,7 @@ int retrodict_sort(int64_t n, int64_t keys, const int32_t *key, const int64_t *a
     }
     free(start);
     free(other);
+    free(head);
     return 0;
 }
 
