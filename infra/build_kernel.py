@@ -89,7 +89,10 @@ def build(path: Path, target: str) -> bool:
         )
         if answer.returncode:
             raise KernelError(f"{target}: {answer.stderr.strip()}")
-        path.write_bytes(finished.read_bytes())
+        # Who has loaded the library keeps the file that it was.
+        beside = path.with_suffix(".new")
+        beside.write_bytes(finished.read_bytes())
+        beside.replace(path)
     stamp.write_text(wanted)
     return True
 

@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipelines.sensor_anomaly.features import Sensor
-from retrodict import batch_fold
+from retrodict import batch_fold, codec
 from retrodict.batch_fold import Arrivals
 from retrodict.envelope import StampedEvent
 from retrodict.features import FeatureSet, feature_set, features
+from retrodict.panes import Grid, Pane, Summary
 from retrodict.state import KeyState, Outcome
+from retrodict.statistics import Moments
 from retrodict.vocabulary import (
     count,
     first_value,
@@ -68,8 +70,17 @@ class Crowded:
     mean_3h = mean(Pump.value, last("3h", every="30m"))
 
 
-EVERYTHING, CROWDED, SENSOR = (
+@features(Pump, lateness="1m", max_rate="1/s")
+class Daily:
+    """Panes of two lengths of one column."""
+
+    std_3h = std(Pump.value, last("3h", every="30m"))
+    std_2d = std(Pump.value, last("2d", every="1d"))
+
+
+EVERYTHING, CROWDED, SENSOR, DAILY = (
     feature_set(Everything), feature_set(Crowded), feature_set(Sensor),
+    feature_set(Daily),
 )  # fmt: skip
 CROWDED.state_limit_bytes = 2_500
 EVERY = (COMPILED, SLOTTED, PANED, CRAMPED, EVERYTHING, CROWDED, SENSOR, PLAIN)
@@ -198,6 +209,17 @@ def test_sums_at_the_edge_of_a_byte_are_carried(value: float) -> None:
         [state] = check_batch(EVERYTHING, [state], [[event]])
 
 
+@pytest.mark.parametrize("gap_us", [446_673_754_019_253_275, 1 << 53, (1 << 53) - 1])
+def test_what_elapsed_is_rounded_once_however_long_it_was(gap_us: int) -> None:
+    first, second = history(2, 1, 1)
+    later = replace(second, time_us=first.time_us + gap_us)
+
+    check_batch(COMPILED, [None], [[first, later]])
+
+    folded = batch_fold.fold(COMPILED, [None], [[first, later]])
+    assert folded.features_of(0)["elapsed"] == gap_us / SECOND_US
+
+
 def test_two_events_of_one_identity_are_told_apart() -> None:
     events = history(3, 1, 1)
     columns = Arrivals.of(PANED, [events])
@@ -277,6 +299,37 @@ def test_damaged_states_fail_as_the_codec_does_or_not_at_all(
         assert verdict_of_batch(definition, state, new) == verdict(
             definition, state, new
         )
+
+
+@pytest.mark.parametrize(
+    ("total", "squares"),
+    [(2**2300 + 1, 2**4600 + 1), (-(2**1064) - 1, 1), (1, 2**2088)],
+)
+def test_a_pane_of_no_doubles_does_not_grow_past_its_room(
+    total: int, squares: int
+) -> None:
+    def readings(*at_s: int) -> list[StampedEvent]:
+        return [
+            reading(5e-324, at_s=at, id=f"n{n}", number=n, data={"mode": "on"})
+            for n, at in enumerate(at_s, 1)
+        ]
+
+    day_us = 24 * HOUR_S * SECOND_US
+    moments = Moments(3, total, squares, 0)
+    pane = Pane(Grid(day_us, 0), NOON_US // day_us, Summary(moments))
+    state = codec.encode(DAILY.digest, "", len(DAILY.columns), [], [pane])
+    before = KeyState.decode(DAILY, None)
+    sound = readings(0, 6_300, 7_300)
+    # What the first key dropped decides how much room there is for the second.
+    several = readings(0, 1_800, 3_600, 6_300, 7_300)
+
+    found, beyond = batch_fold.fold_columns(
+        DAILY, [None, state], Arrivals.of(DAILY, [sound, several])
+    )
+
+    assert beyond == [1]
+    assert found.states[0] == before.fold(sound)[0].encode()
+    assert verdict_of_batch(DAILY, state, several) == verdict(DAILY, state, several)
 
 
 @pytest.mark.parametrize("value", [nan, inf, -inf])

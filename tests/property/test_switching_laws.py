@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from pipelines.sensor_anomaly.contract import Reading
@@ -195,6 +196,56 @@ class Scene:
                     assert found["data"]["artifact_digest"] == champion.digest
                     assert found["data"]["features"] == features_json(served)
         assert not told
+
+
+@pytest.mark.parametrize("keys", [("s-1", "s-2", "s-1"), ("s-1", "s-1", "s-2")])
+def test_a_projection_is_not_verified_by_a_log_that_lags_behind_another(
+    keys: tuple[str, ...],
+) -> None:
+    scene = Scene()
+    with ExitStack() as world:
+        world.enter_context(deployed(FIRST))
+        scene.sent = [
+            reading(10.0, at_s=20 * n, id=f"r-{n}", number=n, key=key)
+            for n, key in enumerate(keys, 1)
+        ]
+        scene.deliver(3)
+        scene.archive(1)
+        scene.deployment = DURING
+        world.enter_context(deployed(DURING))
+        scene.fill()
+        scene.verify()
+        assert readable(DURING, scene.lifecycle()) == (OLD,)
+        scene.check_readers()
+
+        scene.archive(0)
+        scene.fill()
+        scene.verify()
+        assert readable(DURING, scene.lifecycle()) == (NEW,)
+        scene.check_readers()
+
+
+def test_a_projection_is_not_verified_where_another_applied_more_of_a_key() -> None:
+    scene = Scene()
+    with ExitStack() as world:
+        world.enter_context(deployed(FIRST))
+        scene.sent = [
+            reading(10.0, at_s=20 * n, id=f"r-{n}", number=n, key="s-1") for n in (1, 2)
+        ]
+        scene.deliver(2)
+        scene.archive(1)
+        scene.deployment = DURING
+        world.enter_context(deployed(DURING))
+        scene.fill()
+        scene.archive(0)  # it has now what the rebuild did not see
+        scene.verify()
+        assert readable(DURING, scene.lifecycle()) == (OLD,)
+        scene.check_readers()
+
+        scene.fill()
+        scene.verify()
+        assert readable(DURING, scene.lifecycle()) == (NEW,)
+        scene.check_readers()
 
 
 ACTS = st.lists(

@@ -142,3 +142,27 @@ def test_a_damaged_footer_is_given_to_the_reader_or_copied_within_bounds(
         found = [*joined([file])]
 
         assert len(found) == 1
+
+
+def varint(value: int) -> bytes:
+    low, rest = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+
+
+@pytest.mark.parametrize("number", [2**15, -(2**15) - 1, 2**63 - 1, -(2**63)])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_field_of_a_number_that_thrift_has_not_is_not_understood(
+    number: int,
+    is_nested: bool,  # noqa: FBT001 - a case of two
+) -> None:
+    sound = file_of([1, 2, 3])
+    size = int.from_bytes(sound[-8:-4], "little")
+    body, footer = sound[: -8 - size], sound[-8 - size : -8]
+    # A byte, then another one whose number is one more.
+    strange = b"\x03" + varint(2 * number if number >= 0 else -2 * number - 1) + b"\0"
+    strange += b"\x13\0"
+    own = b"\x1c" + strange + b"\0" if is_nested else strange
+    raw = footer[:-1] + own + b"\0"
+    file = body + raw + len(raw).to_bytes(4, "little") + b"PAR1"
+
+    assert [*joined([sound, file])] == [file, sound]

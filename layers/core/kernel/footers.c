@@ -125,18 +125,25 @@ static void copy_value(Copy *c, int kind, Place place, int moved, int depth) {
     }
 }
 
+/* Return the number of the field that `head` begins; Thrift has 16 bits for it. */
+static int64_t field_of(Copy *c, uint8_t head, int64_t before) {
+    int64_t field = before + (head >> 4);
+    if (!(head >> 4)) {
+        uint64_t v = varint(c);
+        put_varint(c, v);
+        field = unzigzag(v);
+    }
+    if (field < INT16_MIN || field > INT16_MAX) c->wrong = 1;
+    return field;
+}
+
 static void copy_struct(Copy *c, Place place, int depth) {
     int64_t field = 0;
     while (!c->wrong) {
         uint8_t head = next(c);
         put(c, head);
         if (!head) return;
-        if (head >> 4) field += head >> 4;
-        else {
-            uint64_t v = varint(c);
-            put_varint(c, v);
-            field = unzigzag(v);
-        }
+        field = field_of(c, head, field);
         copy_value(c, head & 15, below(place, field), moves(place, field), depth);
     }
 }
@@ -153,8 +160,7 @@ int64_t retrodict_row_groups(const uint8_t *footer, int64_t size, int64_t shift,
     while (!c.wrong) {
         uint8_t head = next(&c);
         if (!head) break;
-        if (head >> 4) field += head >> 4;
-        else field = unzigzag(varint(&c));
+        field = field_of(&c, head, field);
         if (field == 3 && (head & 15) == I64) {
             if (rows_known || written >= 0) return -1;
             found[1] = c.at - footer;

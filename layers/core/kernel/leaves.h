@@ -90,6 +90,14 @@ static inline double of_sums(const Leaf *leaf, const Sums *s, const Scale *c) {
     }
 }
 
+/* Return microseconds, at or above 0, as seconds, rounded once. */
+static inline double seconds(int64_t us) {
+    if (us < INT64_C(1) << 53) return (double)us / 1e6;
+    u128 scaled = (u128)us << 24, whole = scaled / 1000000;
+    whole |= whole * 1000000 != scaled; /* what is cut off is told by a bit */
+    return of_two((uint64_t)(whole >> 64), (uint64_t)whole, -24);
+}
+
 /* Read a leaf that looks at the newest of `n` events, and perhaps at another. */
 static inline double of_newest(const Leaf *leaf, const int64_t *time,
                                const double *value, int64_t n) {
@@ -97,7 +105,7 @@ static inline double of_newest(const Leaf *leaf, const int64_t *time,
     int64_t newest = time[n - 1];
     switch (leaf->statistic) {
     case NEWEST: return clean(value[n - 1]);
-    case ELAPSED: return n < 2 ? NAN : (double)(newest - time[n - 2]) / 1e6;
+    case ELAPSED: return n < 2 ? NAN : seconds(newest - time[n - 2]);
     case HOUR_OF_DAY:
         return (double)(floor_div(newest, HOUR_US) - 24 * floor_div(newest, DAY_US));
     case DAY_OF_WEEK: {

@@ -18,8 +18,9 @@ enum { HAS_SQUARES = 1, HAS_BOUNDS = 2 };
 #define FURTHEST (INT64_C(1) << 60)
 #define MOST_VALUES (INT64_C(1) << 40)
 #define MOST_SCALE 1074
-#define MOST_SUM_BYTES 290      /* of the sum of any finite doubles */
-#define MOST_SQUARES_BYTES 580
+#define MOST_SUM_BITS 1064      /* before the point, of the sum of so many doubles */
+#define MOST_SQUARES_BITS 2088
+#define MOST_SQUARES_BYTES ((MOST_SQUARES_BITS + 2 * MOST_SCALE) / 8 + 1)
 #define TAIL_BYTES 1024         /* what a pane takes at most without its index */
 #define MARKS 65536
 
@@ -191,13 +192,14 @@ static int bits_of(const uint8_t *raw, int32_t bytes) {
     return rest & (rest + 1) ? bits : bits + 1;
 }
 
-static const uint8_t *read_sum(Reader *r, int32_t most, int32_t *bytes) {
+static const uint8_t *read_sum(Reader *r, int most_bits, int32_t *bytes) {
     uint64_t length = varint(r);
-    if (!length || length > (uint64_t)most) r->is_odd = 1;
+    if (!length || length > (uint64_t)(most_bits / 8 + 1)) r->is_odd = 1;
     const uint8_t *raw = take(r, length, 1);
     if (!raw) return 0;
     *bytes = (int32_t)length;
-    if (bits_of(raw, *bytes) / 8 + 1 != *bytes) r->is_odd = 1;
+    int bits = bits_of(raw, *bytes);
+    if (bits / 8 + 1 != *bytes || bits > most_bits) r->is_odd = 1;
     return raw;
 }
 
@@ -205,13 +207,14 @@ static void read_tail(Reader *r, Pane *p, int32_t flags) {
     p->tail = r->at;
     uint64_t n = varint(r), scale = varint(r);
     if (!n || n > (uint64_t)MOST_VALUES || scale > MOST_SCALE) r->is_odd = 1;
+    if (r->is_odd) return;
     p->n = (int64_t)n;
     p->scale = (int32_t)scale;
-    p->sum = read_sum(r, MOST_SUM_BYTES, &p->sum_bytes);
+    p->sum = read_sum(r, MOST_SUM_BITS + p->scale, &p->sum_bytes);
     p->squares = p->bounds = 0;
     p->squares_bytes = 0;
     if (flags & HAS_SQUARES) {
-        p->squares = read_sum(r, MOST_SQUARES_BYTES, &p->squares_bytes);
+        p->squares = read_sum(r, MOST_SQUARES_BITS + 2 * p->scale, &p->squares_bytes);
         if (p->squares && p->squares[p->squares_bytes - 1] & 0x80) r->is_odd = 1;
     }
     if (flags & HAS_BOUNDS) {

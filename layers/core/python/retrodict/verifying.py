@@ -3,10 +3,11 @@
 `retrodict.switching` says what follows for those who read.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from retrodict.envelope import StampedEvent
+from retrodict.features import FeatureSet
 from retrodict.lifecycle import (
     Decided,
     Lifecycle,
@@ -47,7 +48,7 @@ def verdicts(
         if not own:
             continue
         time_us = max(item.time_us for item in own)
-        is_equal = _is_equal(found, name, events_of)
+        is_equal = _is_equal(found, name, _beside(pipeline, definition), events_of)
         if is_equal is False and is_readable(pipeline, definition, lifecycle):
             why = "items differ from the log"
             yield _withdrawn(pipeline, definition.digest, time_us, why)
@@ -76,11 +77,24 @@ def verdicts(
             yield _withdrawn(pipeline, digest, newest_us, why)
 
 
-def _is_equal(found: Comparison, name: str, events_of: EventsOf) -> bool | None:
+def _beside(pipeline: Pipeline, definition: FeatureSet) -> tuple[str, ...]:
+    """Return how entities begin of all projections of the same events."""
+    return tuple(
+        pipeline.entity(one, "")
+        for one in pipeline.definitions
+        if one.event is definition.event
+    )
+
+
+def _is_equal(
+    found: Comparison, name: str, beside: tuple[str, ...], events_of: EventsOf
+) -> bool | None:
     """Return whether a projection is the fold of the log; None if that cannot be said.
 
     It cannot where an item is ahead of the log, or its key is not archived yet, or
-    where the log knows a key that has no item yet.
+    where the log knows a key that has no item yet. Nor can it where another projection
+    of the same events is ahead of the log, or of an item: what that one applied before
+    this one was deployed, this one has from the log alone.
     """
     held = {**found.stored, **found.scoring}
     wrong = [
@@ -95,6 +109,11 @@ def _is_equal(found: Comparison, name: str, events_of: EventsOf) -> bool | None:
         and entity not in found.ahead
         and entity.removeprefix(SCORING) in found.replayed
     ]
+    is_behind = any(
+        entity.removeprefix(SCORING).startswith(beside)
+        for entity in (*found.ahead, *found.unexplained)
+    )
+    applied = _applied(held, beside)
     for first in range(0, len(told), KEYS_AT_ONCE):
         several = told[first : first + KEYS_AT_ONCE]
         by_key: dict[str, list[StampedEvent]] = {}
@@ -103,11 +122,33 @@ def _is_equal(found: Comparison, name: str, events_of: EventsOf) -> bool | None:
         for entity in several:
             item = held[entity]
             known = by_key.get(key_of(entity), [])
-            prefix, _ = replay(e for e in known if e.position <= item.position)
-            fold = prefix.get(entity.removeprefix(SCORING))
-            if fold is None or not _is_same(item, fold):
+            if not _is_fold(item, known, item.position):
                 return False
-    return None if len(told) < len(wrong) else True
+            last = applied[entity.startswith(SCORING), key_of(entity)]
+            is_behind |= last > item.position and not _is_fold(item, known, last)
+    return None if is_behind or len(told) < len(wrong) else True
+
+
+def _applied(
+    held: Mapping[str, OnlineItem], beside: tuple[str, ...]
+) -> dict[tuple[bool, str], str]:
+    """Return the last position that any of several projections applied.
+
+    It is told by key, for what `score_events` keeps and for the rest.
+    """
+    found: dict[tuple[bool, str], str] = {}
+    for entity, item in held.items():
+        if entity.removeprefix(SCORING).startswith(beside):
+            place = entity.startswith(SCORING), key_of(entity)
+            found[place] = max(found.get(place, ""), item.position)
+    return found
+
+
+def _is_fold(item: OnlineItem, events: Sequence[StampedEvent], last: str) -> bool:
+    """Return whether an item is the fold of a key's events up to a position."""
+    prefix, _ = replay(event for event in events if event.position <= last)
+    fold = prefix.get(item.entity.removeprefix(SCORING))
+    return fold is not None and _is_same(item, fold)
 
 
 def _is_same(item: OnlineItem, fold: OnlineItem) -> bool:
