@@ -3,9 +3,8 @@
 Dashboards group by these codes: a value is never reused for another meaning.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 GOT_CHARACTERS: Final = 200
 
@@ -73,8 +72,7 @@ class Tag(StrEnum):
     PLAIN_PAYLOAD = "plain_payload"
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(NamedTuple):
     """One broken promise about one field.
 
     Attributes
@@ -94,7 +92,7 @@ class Violation:
     def as_json(self) -> dict[str, str]:
         """Return the violation as a quarantine document holds it."""
         return {
-            "code": self.reason.value,
+            "code": str(self.reason),
             "field": self.field,
             "expected": self.expected,
             "got": self.got,
