@@ -76,7 +76,8 @@ typedef struct {
     int64_t *span;
     int32_t *kind;
     Flaws *flaws;
-    int64_t groups, has_sha256;
+    int32_t *unsure; /* numbers and kinds of what is not accepted, group by group */
+    int64_t groups, unsures, has_sha256;
 } Batch;
 
 static inline uint64_t eight(const uint8_t *p) {
@@ -1033,6 +1034,7 @@ static void judge_all(Batch *batch, Lane *lane, const Text *line, const int32_t 
     int64_t n = batch->n;
     uint8_t *to = batch->wire, *end = to + batch->room;
     Group *now = NULL;
+    batch->unsures = 0;
     for (int64_t k = 0; k < n; k++) {
         int64_t i = batch->order[k];
         if (now != &batch->group[group[i]]) {
@@ -1054,6 +1056,8 @@ static void judge_all(Batch *batch, Lane *lane, const Text *line, const int32_t 
         }
         if (!written) {
             now->unsure++;
+            batch->unsure[2 * batch->unsures] = (int32_t)i;
+            batch->unsure[2 * batch->unsures++ + 1] = batch->kind[i];
             continue;
         }
         if (now->accepted++) *to = ',';

@@ -19,11 +19,12 @@ import ctypes
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ctypes import POINTER, c_double, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from itertools import islice
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -132,7 +133,8 @@ class BatchStruct(ctypes.Structure):
         ("wire", c_void_p), ("room", c_int64),
         ("group", c_void_p), ("order", c_void_p), ("span", c_void_p),
         ("kind", c_void_p), ("flaws", c_void_p),
-        ("groups", c_int64), ("has_sha256", c_int64),
+        ("unsure", c_void_p), ("groups", c_int64), ("unsures", c_int64),
+        ("has_sha256", c_int64),
     )  # fmt: skip
 
 
@@ -185,7 +187,7 @@ class Flaws(msgspec.Struct, frozen=True, gc=False):
     places: list[int]
 
 
-class Unsure(NamedTuple):
+class Unsure(msgspec.Struct, frozen=True):
     """The records of one partition key, of which some need a closer look.
 
     Attributes
@@ -258,6 +260,9 @@ class FastLane:
             return
         wire, kinds = room.wire, room.kinds
         told = iter(room.groups[: _GROUP * batch.groups])
+        left = iter(room.unsure[: 2 * batch.unsures])
+        known = zip(left, left, strict=True)
+        flaws = partial(self._flaws, room)
         for first, start, end, count, kind, unsure, place in zip(
             *[told] * _GROUP, strict=True
         ):
@@ -272,18 +277,16 @@ class FastLane:
             if not unsure:
                 yield KeyedBatch(keys[first], events)
                 continue
-            records = room.order[place : place + count + unsure]
-            unknown = [(i, kinds[i]) for i in records if kinds[i] < 0]
-            wires = partial(self._wires, room, records)
-            flaws = partial(self._flaws, room)
+            wires = partial(self._wires, room, place, count + unsure)
+            unknown = list(islice(known, unsure))
             yield Unsure(keys[first], events, unknown, wires, flaws)
         self._rooms.append(room)
 
     def _wires(
-        self, room: "_Room", records: Iterable[int]
+        self, room: "_Room", first: int, count: int
     ) -> dict[int, tuple[str, bytes]]:
         found = {}
-        for place in records:
+        for place in room.order[first : first + count]:
             if room.kinds[place] >= 0:
                 start, end = room.spans[2 * place], room.spans[2 * place + 1]
                 found[place] = self.types[room.kinds[place]], room.wire[start:end]
@@ -317,8 +320,10 @@ class _Room:
             self.groups = (c_int64 * (_GROUP * records))()
             batch.order = ctypes.addressof(self.order)
             self.flaws = (c_int32 * (_FLAWS * records))()
+            self.unsure = (c_int32 * (2 * records))()
             batch.kind = ctypes.addressof(self.kinds)
             batch.flaws = ctypes.addressof(self.flaws)
+            batch.unsure = ctypes.addressof(self.unsure)
             batch.span = ctypes.addressof(self.spans)
             batch.group = ctypes.addressof(self.groups)
 

@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 
 GOT_CHARACTERS: Final = 200
 
+_LONG: Final = (str, bytes)
+
 
 class Reason(StrEnum):
     """Machine-readable code of one broken promise."""
@@ -107,5 +109,5 @@ def violation(field: str, reason: Reason, expected: str, got: object) -> Violati
     >>> str(violation("value", Reason.OUT_OF_RANGE, "at most 125 Cel", 200.0))
     'value: expected at most 125 Cel, got 200.0'
     """
-    shown = ascii(got[:GOT_CHARACTERS] if isinstance(got, str | bytes) else got)
+    shown = ascii(got[:GOT_CHARACTERS] if isinstance(got, _LONG) else got)
     return Violation(field, reason, expected, shown[:GOT_CHARACTERS])

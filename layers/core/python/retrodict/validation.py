@@ -118,11 +118,12 @@ class Rejected(msgspec.Struct, frozen=True):
         """Return the quarantine document."""
         source, identifier, key = self.identity or (None, None, None)
         reasons = [found.as_json() for found in self.violations]
+        arrival = self.arrival
         return {
-            "position": self.arrival.position,
-            "arrival_us": self.arrival.arrived_at_us,
-            "partition_key": self.arrival.partition_key,
-            "codes": list(dict.fromkeys([reason["code"] for reason in reasons])),
+            "position": arrival.position,
+            "arrival_us": arrival.arrived_at_us,
+            "partition_key": arrival.partition_key,
+            "codes": list({reason["code"]: None for reason in reasons}),
             "reasons": reasons,
             "source": source,
             "id": identifier,
@@ -220,21 +221,23 @@ def _judge_flaws(flaws: Flaws, raw: bytes, arrival: Arrival) -> Rejected | None:
         ref, at = refs[next(places)], next(places)
         ref.judge(ABSENT if at < 0 else _read_at(text, at)[0], found)
     if flaws.extra:
-        extra = [
-            (_text_at(text, next(places)), _read_at(text, next(places))[0])
-            for _ in range(flaws.extra)
-        ]
+        extra = []
+        for _ in range(flaws.extra):
+            name = _text_at(text, next(places))
+            extra.append((name, _read_at(text, next(places))[0]))
         flaws.contract.check_extra(extra, found)
     if not found:
         return None
     identity = (
-        _text_at(text, flaws.source), _text_at(text, flaws.id), arrival.partition_key
-    )  # fmt: skip
+        None if flaws.source < 0 else _text_at(text, flaws.source),
+        None if flaws.id < 0 else _text_at(text, flaws.id),
+        arrival.partition_key,
+    )
     return Rejected(raw, arrival, tuple(found), identity)
 
 
-def _text_at(text: str, at: int) -> str | None:
-    return None if at < 0 else text[at : text.index('"', at)]
+def _text_at(text: str, at: int) -> str:
+    return text[at : text.index('"', at)]
 
 
 def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejected:
