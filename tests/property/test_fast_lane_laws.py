@@ -42,7 +42,18 @@ class Other(Event, type="laws.other", version=1):
     name: Key[str]
 
 
-CATALOG = Catalog({"laws.free": Free, "laws.other": Other}, {"laws.free": 1_000_000})
+class Strict(Event, type="laws.strict", version=1):
+    """A field that must be sent."""
+
+    name: Key[str]
+    value: float
+
+
+CATALOG = Catalog(
+    {"laws.free": Free, "laws.other": Other, "laws.strict": Strict},
+    {"laws.free": 1_000_000},
+)
+STRICT = {"type": "laws.strict", "dataschema": "laws.strict/v1"}
 
 
 def said(data: str, **attributes: Any) -> bytes:
@@ -243,6 +254,10 @@ def test_attributes_come_in_any_order_and_are_cut_anywhere(
         (said(',"y":"')[:-2].replace(b'"id"', b'"x"'), CUT_OFF),
         (said("", x=1), UNSURE),
         (said("", Id="1"), UNSURE),
+        (said(',"share":2', Id="1"), UNSURE),
+        (said("", **STRICT), FLAWED),
+        (said(',"value":null,"x":1', **STRICT), FLAWED),
+        (said(',"x":1', **STRICT).replace(b'"id"', b'"y"'), FLAWED),
         (said("", x=1, X=2), UNSURE),
         (said(',"share":2', x="1"), FLAWED),
         (said(',"share":2', x=["1"]), UNSURE),
