@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from retrodict import strict_json
 from retrodict.fast_lane import Columns, FastLane, Unsure
 from retrodict.ports import KeyedBatch
@@ -48,13 +49,15 @@ def _keeps_the_last_key(raw: bytes, arrival: Arrival, known: Catalog) -> object:
     except (ValueError, RecursionError):
         return validate(raw, arrival, known)
     verdict = validate(raw, arrival, known)
-    return replace(verdict, raw=raw) if isinstance(verdict, Rejected) else verdict
+    return (
+        structs.replace(verdict, raw=raw) if isinstance(verdict, Rejected) else verdict
+    )
 
 
 def _loses_bytes(raw: bytes, arrival: Arrival, known: Catalog) -> object:
     verdict = validate(raw, arrival, known)
     if isinstance(verdict, Rejected):
-        return replace(verdict, raw=verdict.raw[:100])
+        return structs.replace(verdict, raw=verdict.raw[:100])
     return verdict
 
 

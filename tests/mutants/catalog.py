@@ -870,8 +870,8 @@ MUTANTS: Final = (
     Mutant(
         "the fast lane takes what follows a record",
         LANE,
-        "if (p != lane->end || (seen",
-        "if ((seen",
+        "if (p != lane->end || (seen & needed)",
+        "if ((seen & needed)",
         LANES,
     ),
     Mutant(
@@ -891,15 +891,43 @@ MUTANTS: Final = (
     Mutant(
         "fields that differ by case are no reason for a closer look",
         LANE,
-        "if (is_like(names[k], *name)) return NULL;",
+        "if (is_like(before[k].name, name)) return 0;",
         ";",
         LANES,
     ),
     Mutant(
         "of a record from the future only the payload is judged",
         LANE,
-        "is_in_order(lane, contract, partition_key, arrival) ? PAYLOAD : UNSURE",
-        "PAYLOAD",
+        "if (!is_in_order(lane, contract, partition_key, arrival)) return UNSURE;",
+        "is_in_order(lane, contract, partition_key, arrival);",
+        LANES,
+    ),
+    Mutant(
+        "an attribute may differ from a known one by case",
+        LANE,
+        "            if (seen >> known & 1\n",
+        "            if (!seen\n",
+        LANES,
+    ),
+    Mutant(
+        "a key that its contract refuses is no reason for a closer look",
+        LANE,
+        "if (k == contract->key && !(is_good && same(text, said[SUBJECT]))) return 0;",
+        "",
+        LANES,
+    ),
+    Mutant(
+        "a field that is missing is no flaw",
+        LANE,
+        ": !field->is_required;",
+        ": 1;",
+        LANES,
+    ),
+    Mutant(
+        "where the time is missing, no other is looked at",
+        LANE,
+        "if (!said[TIME].at) return !said[OBSERVEDAT].at;",
+        "if (!said[TIME].at) return 1;",
         LANES,
     ),
     Mutant(

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from retrodict import validation
 from retrodict.contracts import Event, Key, field
-from retrodict.fast_lane import CUT_OFF, PAYLOAD, UNSURE, Step, Unsure, steps_of
+from retrodict.fast_lane import CUT_OFF, FLAWED, UNSURE, Step, Unsure, steps_of
 from retrodict.stamps import to_text
 from retrodict.validation import Accepted, Arrival, Catalog
 from retrodict_aws.kinesis_batch import DeliveredBatch
@@ -42,7 +42,18 @@ class Other(Event, type="laws.other", version=1):
     name: Key[str]
 
 
-CATALOG = Catalog({"laws.free": Free, "laws.other": Other}, {"laws.free": 1_000_000})
+class Strict(Event, type="laws.strict", version=1):
+    """A field that must be sent."""
+
+    name: Key[str]
+    value: float
+
+
+CATALOG = Catalog(
+    {"laws.free": Free, "laws.other": Other, "laws.strict": Strict},
+    {"laws.free": 1_000_000},
+)
+STRICT = {"type": "laws.strict", "dataschema": "laws.strict/v1"}
 
 
 def said(data: str, **attributes: Any) -> bytes:
@@ -232,8 +243,30 @@ def test_attributes_come_in_any_order_and_are_cut_anywhere(
         (said("")[:-9], CUT_OFF),
         (said(',"x":"')[:-2], CUT_OFF),
         (b'{"id":"1', CUT_OFF),
-        (said(',"share":2'), PAYLOAD),
-        (said(',"share":"2","x":null'), PAYLOAD),
+        (said(',"share":2'), FLAWED),
+        (said(',"share":"2","x":null'), FLAWED),
+        (said("").replace(b'"id"', b'"Id"'), FLAWED),
+        (said("").replace(b'"id"', b'"ID":true,"x"'), FLAWED),
+        (said("").replace(b'"source"', b'"x"'), FLAWED),
+        (said("").replace(b'"specversion"', b'"x"'), FLAWED),
+        (said("").replace(b'"time"', b'"x"'), FLAWED),
+        (said(',"share":2').replace(b'"id"', b'"x"'), FLAWED),
+        (said(',"y":"')[:-2].replace(b'"id"', b'"x"'), CUT_OFF),
+        (said("", x=1), UNSURE),
+        (said("", Id="1"), UNSURE),
+        (said(',"share":2', Id="1"), UNSURE),
+        (said("", **STRICT), FLAWED),
+        (said(',"value":null,"x":1', **STRICT), FLAWED),
+        (said(',"x":1', **STRICT).replace(b'"id"', b'"y"'), FLAWED),
+        (said("", x=1, X=2), UNSURE),
+        (said(',"share":2', x="1"), FLAWED),
+        (said(',"share":2', x=["1"]), UNSURE),
+        (said(',"share":2', __x="1"), UNSURE),
+        (said("", observedat="never").replace(b'"time"', b'"x"'), UNSURE),
+        (said("").replace(b'"subject"', b'"x"'), UNSURE),
+        (said(',"share":2').replace(b'"name":"s-1"', b'"name":"s-2"'), UNSURE),
+        (said("".join(f',"x{n}":{n}' for n in range(8))), FLAWED),
+        (said("".join(f',"x{n}":{n}' for n in range(9))), UNSURE),
         (said(',"x":1,"X":2'), UNSURE),
         (said(',"__x":1'), UNSURE),
         (said(',"x":{}'), UNSURE),

@@ -3,7 +3,7 @@
  * What is accepted here `validate` accepts, and the bytes written are those of its event.
  * Nothing is rejected here: whatever is not certain is left to it. So a rule may be
  * narrower than the contract's, and none wider. Of some of the rest it is certain what
- * need not be looked at again: that it is cut off, or all but the payload is in order.
+ * need not be looked at again: that it is cut off, or all but what is named.
  *
  * Each record is decoded into a buffer that ends with zeros, which no rule takes: every
  * loop over bytes stops there at the latest.
@@ -18,7 +18,8 @@
 enum { LONGEST = 16384, SLACK = 64, ATTRIBUTE = 256, FIELDS = 64, DIGITS = 40 };
 enum { TEXT, WHOLE, NUMBER, TRUTH };
 enum { HAS_LOW = 1, HAS_HIGH = 2, OPEN_LOW = 4, OPEN_HIGH = 8 };
-enum { UNSURE = -1, MIXED = -2, CUT_OFF = -3, PAYLOAD = -4 };
+enum { UNSURE = -1, MIXED = -2, CUT_OFF = -3, FLAWED = -4 };
+enum { FLAWS = 8 };
 enum { SHARD_DIGITS = 12, SEQUENCE_DIGITS = 56, DAY_TEXT = 10, TIME_TEXT = 27 };
 
 static const int64_t TOLERANCE_US = 300 * 1000000LL, DAY_US = 86400 * 1000000LL;
@@ -57,6 +58,11 @@ typedef struct {
     int64_t first, start, end, accepted, kind, unsure, from;
 } Group;
 
+typedef struct { /* of a record in order but for this; places in it, -1 without one */
+    int32_t contract, missing, source, id, fields, extra;
+    int32_t flaw[2 * FLAWS]; /* number and value of fields, then name and value of extra */
+} Flaws;
+
 typedef struct {
     int64_t contracts;
     const Contract *contract;
@@ -69,7 +75,9 @@ typedef struct {
     int32_t *order;
     int64_t *span;
     int32_t *kind;
-    int64_t groups, has_sha256;
+    Flaws *flaws;
+    int32_t *unsure; /* numbers and kinds of what is not accepted, group by group */
+    int64_t groups, unsures, has_sha256;
 } Batch;
 
 static inline uint64_t eight(const uint8_t *p) {
@@ -472,12 +480,22 @@ static const char *const NAMES[ATTRIBUTES] = {
 };
 static const uint8_t SIZES[ATTRIBUTES] = {11, 2, 6, 4, 7, 4, 10, 15, 11, 13, 8, 10, 4};
 enum { REQUIRED = 1 << DATA | ((1 << (DATASCHEMA + 1)) - 1) };
+/* What nothing else is judged by, so that a record may lack it and be flawed only there. */
+enum { LACKED = 1 << SPECVERSION | 1 << ID | 1 << SOURCE | 1 << TIME };
+
+typedef struct {
+    Text name;
+    const uint8_t *value, *end;
+} Member;
 
 typedef struct {
     Text attribute[DATA]; /* without an address where it is absent, or null */
     Text wire[FIELDS];    /* the values of fields as JSON */
     Text key;
     uint8_t digits[FIELDS][DIGITS];
+    Member member[FIELDS]; /* of a payload that is only plain */
+    int members;
+    unsigned missing;
 } Record;
 
 typedef struct { /* what is known of all records, and the four whose digest is due */
@@ -617,33 +635,45 @@ static const uint8_t *any_number(const uint8_t *p) {
     return is_negative && !has_digit ? NULL : p;
 }
 
+/* Pass over a value that is no container. */
+static const uint8_t *any_value(Lane *lane, const uint8_t *p) {
+    Text ignored;
+    switch (*p) {
+    case '"': return text_of(lane, p, &ignored);
+    case 't': return word(p, "true", 4);
+    case 'f': return word(p, "false", 5);
+    case 'n': return word(p, "null", 4);
+    default: return any_number(p);
+    }
+}
+
+/* Tell whether a name is one that no reader acts on, or takes for one of those before. */
+static int is_plain_name(Text name, const Member *before, int count) {
+    if (name.size > ATTRIBUTE || begins(name, "__", 2) || begins(name, "$", 1)
+        || begins(name, "@", 1) || begins(name, "py/", 3))
+        return 0;
+    for (int k = 0; k < count; k++)
+        if (is_like(before[k].name, name)) return 0;
+    return 1;
+}
+
 /* Pass over a payload of plain values, whatever its contract. */
 static const uint8_t *any_payload(Lane *lane, const uint8_t *p) {
-    Text names[FIELDS], ignored;
-    int count = 0;
+    Record *record = &lane->record;
+    record->members = 0;
     if (*p != '{') return NULL;
     p = blank(p + 1);
     if (*p == '}') return p + 1;
     for (;;) {
-        Text *name = &names[count];
-        if (count == FIELDS || !(p = text_of(lane, p, name))) return NULL;
-        if (name->size > ATTRIBUTE || begins(*name, "__", 2) || begins(*name, "$", 1)
-            || begins(*name, "@", 1) || begins(*name, "py/", 3))
-            return NULL;
-        for (int k = 0; k < count; k++)
-            if (is_like(names[k], *name)) return NULL;
-        count++;
+        Member *member = &record->member[record->members];
+        if (record->members == FIELDS || !(p = text_of(lane, p, &member->name))) return NULL;
+        if (!is_plain_name(member->name, record->member, record->members)) return NULL;
+        record->members++;
         p = blank(p);
         if (*p++ != ':') return NULL;
-        p = blank(p);
-        switch (*p) {
-        case '"': p = text_of(lane, p, &ignored); break;
-        case 't': p = word(p, "true", 4); break;
-        case 'f': p = word(p, "false", 5); break;
-        case 'n': p = word(p, "null", 4); break;
-        default: p = any_number(p);
-        }
-        if (!p) return NULL;
+        member->value = p = blank(p);
+        if (!(p = any_value(lane, p))) return NULL;
+        member->end = p;
         p = blank(p);
         if (*p == '}') return p + 1;
         if (*p++ != ',') return NULL;
@@ -652,14 +682,16 @@ static const uint8_t *any_payload(Lane *lane, const uint8_t *p) {
 }
 
 /* Read the record in `lane->raw`; return its contract, NULL where it is not certain.
- * Where the payload is not to be judged, it is only plain. */
+ * Where the payload is not to be judged, it is only plain, and so may attributes be that
+ * nobody knows; a few that are known may be missing. */
 static const Contract *opened(const Batch *batch, Lane *lane, int is_payload_judged) {
     Record *record = &lane->record;
     Text *said = record->attribute;
     const Contract *contract = NULL;
     const uint8_t *p = blank(lane->raw), *later = NULL, *behind = NULL;
     unsigned seen = 0;
-    int next = 0;
+    int next = 0, others = 0;
+    Member other[FLAWS];
     for (int k = 0; k < DATA; k++) said[k] = (Text){NULL, 0};
     if (*p != '{') return NULL;
     p = blank(p + 1);
@@ -667,6 +699,17 @@ static const Contract *opened(const Batch *batch, Lane *lane, int is_payload_jud
         Text name;
         if (!(p = text_of(lane, p, &name))) return NULL;
         int found = attribute_of(name, next);
+        if (found < 0 && !is_payload_judged) {
+            if (others == FLAWS || !is_plain_name(name, other, others)) return NULL;
+            other[others++].name = name;
+            p = blank(p);
+            if (*p++ != ':' || !(p = any_value(lane, blank(p)))) return NULL;
+            p = blank(p);
+            if (*p == '}') break;
+            if (*p++ != ',') return NULL;
+            p = blank(p);
+            continue;
+        }
         if (found < 0 || seen >> found & 1) return NULL;
         seen |= 1u << found;
         next = found + 1 < ATTRIBUTES ? found + 1 : 0;
@@ -695,7 +738,14 @@ static const Contract *opened(const Batch *batch, Lane *lane, int is_payload_jud
         p = blank(p);
     }
     p = blank(p + 1);
-    if (p != lane->end || (seen & REQUIRED) != REQUIRED || !contract) return NULL;
+    unsigned needed = is_payload_judged ? REQUIRED : REQUIRED & ~LACKED;
+    if (p != lane->end || (seen & needed) != needed || !contract) return NULL;
+    record->missing = REQUIRED & ~seen;
+    for (int k = 0; k < others; k++)
+        for (int known = 0; known < ATTRIBUTES; known++)
+            if (seen >> known & 1
+                && is_like(other[k].name, (Text){(const uint8_t *)NAMES[known], SIZES[known]}))
+                return NULL;
     if (later && payload(later, contract, record) != behind) return NULL;
     lane->contract = contract;
     return contract;
@@ -776,10 +826,11 @@ static int is_in_order(Lane *lane, const Contract *contract, Text partition_key,
                        const Arrival *arrival) {
     const Text *said = lane->record.attribute;
     static const Text spoken = {(const uint8_t *)"1.0", 3};
-    if (!same(said[SPECVERSION], spoken) || !same(said[DATASCHEMA], contract->schema))
-        return 0;
+    if (said[SPECVERSION].at && !same(said[SPECVERSION], spoken)) return 0;
+    if (!same(said[DATASCHEMA], contract->schema)) return 0;
     if (!same(said[SUBJECT], partition_key) || !is_safe_key(said[SUBJECT])) return 0;
     if (said[CAUSATIONID].at && same(said[CAUSATIONID], said[ID])) return 0;
+    if (!said[TIME].at) return !said[OBSERVEDAT].at;
     uint8_t seen[TIME_TEXT];
     int64_t time_us = time_of(said[TIME], lane->happened);
     int64_t observed_us = arrival->arrived_us;
@@ -801,13 +852,56 @@ static int is_in_order(Lane *lane, const Contract *contract, Text partition_key,
     return 1;
 }
 
+static int32_t place_of(const Lane *lane, const uint8_t *at) {
+    return at ? (int32_t)(at - lane->raw) : -1;
+}
+
+/* Name what is not certain to be in order of a plain payload and its envelope; 0 where
+ * that is the key, nothing, or too much. */
+static int has_flaws(const Batch *batch, Lane *lane, const Contract *contract, Flaws *found) {
+    Record *record = &lane->record;
+    const Text *said = record->attribute;
+    const Member *extra[FIELDS];
+    int is_known[FIELDS] = {0}, flaws = 0;
+    *found = (Flaws){(int32_t)(contract - batch->contract), (int32_t)record->missing,
+                     place_of(lane, said[SOURCE].at), place_of(lane, said[ID].at), 0, 0, {0}};
+    for (int32_t k = 0; k < contract->fields; k++) {
+        const Field *field = &contract->field[k];
+        const Member *member = NULL;
+        Text text = {NULL, 0};
+        for (int m = 0; m < record->members && !member; m++) {
+            if (is_known[m] || !same(record->member[m].name, field->name)) continue;
+            member = &record->member[m];
+            is_known[m] = 1;
+        }
+        int is_good = member ? value(member->value, field, record->digits[k], &record->wire[k],
+                                     &text) == member->end
+                             : !field->is_required;
+        if (k == contract->key && !(is_good && same(text, said[SUBJECT]))) return 0;
+        if (is_good) continue;
+        if (flaws == FLAWS) return 0;
+        found->flaw[2 * flaws] = k;
+        found->flaw[2 * flaws++ + 1] = place_of(lane, member ? member->value : NULL);
+        found->fields++;
+    }
+    for (int m = 0; m < record->members; m++)
+        if (!is_known[m]) extra[found->extra++] = &record->member[m];
+    if (flaws + found->extra > FLAWS) return 0;
+    for (int k = 0; k < found->extra; k++, flaws++) {
+        found->flaw[2 * flaws] = place_of(lane, extra[k]->name.at);
+        found->flaw[2 * flaws + 1] = place_of(lane, extra[k]->value);
+    }
+    return flaws || found->missing;
+}
+
 /* Say what is certain of a record that was not accepted. */
 static int32_t known_of(const Batch *batch, Lane *lane, Text partition_key,
-                        const Arrival *arrival) {
+                        const Arrival *arrival, Flaws *flaws) {
     lane->is_cut_off = 0;
     const Contract *contract = opened(batch, lane, 0);
     if (!contract) return lane->is_cut_off ? CUT_OFF : UNSURE;
-    return is_in_order(lane, contract, partition_key, arrival) ? PAYLOAD : UNSURE;
+    if (!is_in_order(lane, contract, partition_key, arrival)) return UNSURE;
+    return has_flaws(batch, lane, contract, flaws) ? FLAWED : UNSURE;
 }
 
 /* Judge the record in `lane->raw`, and write its event; NULL where it is not certain. */
@@ -940,6 +1034,7 @@ static void judge_all(Batch *batch, Lane *lane, const Text *line, const int32_t 
     int64_t n = batch->n;
     uint8_t *to = batch->wire, *end = to + batch->room;
     Group *now = NULL;
+    batch->unsures = 0;
     for (int64_t k = 0; k < n; k++) {
         int64_t i = batch->order[k];
         if (now != &batch->group[group[i]]) {
@@ -957,10 +1052,12 @@ static void judge_all(Batch *batch, Lane *lane, const Text *line, const int32_t 
             memset(lane->raw + size, 0, SLACK);
             lane->end = lane->raw + size;
             written = judged(batch, lane, key, &arrival, start);
-            if (!written) batch->kind[i] = known_of(batch, lane, key, &arrival);
+            if (!written) batch->kind[i] = known_of(batch, lane, key, &arrival, &batch->flaws[i]);
         }
         if (!written) {
             now->unsure++;
+            batch->unsure[2 * batch->unsures] = (int32_t)i;
+            batch->unsure[2 * batch->unsures++ + 1] = batch->kind[i];
             continue;
         }
         if (now->accepted++) *to = ',';

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -46,7 +47,9 @@ EXACT_INTEGER: Final = 1 << 53
 """Beyond this a double cannot hold every integer."""
 
 _KEY: Final = "retrodict.key"
-_ABSENT: Final[Any] = object()
+ABSENT: Final[Any] = object()
+"""The value of a field that was not sent."""
+
 _TYPE: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _TYPE_LENGTH: Final = 128
@@ -86,7 +89,7 @@ class PlainPayload:
 class Options:
     """What `field` was told."""
 
-    default: Any = _ABSENT
+    default: Any = ABSENT
     example: Any = None
     ge: Bound | None = None
     gt: Bound | None = None
@@ -101,7 +104,7 @@ class Options:
 
 def field(  # noqa: PLR0913 - one argument a rule
     *,
-    default: Any = _ABSENT,
+    default: Any = ABSENT,
     example: Any = None,
     ge: Bound | None = None,
     gt: Bound | None = None,
@@ -181,11 +184,11 @@ class FieldRef(Expression):
         self.type, self.choices = _read_base(f"{event.__name__}.{name}", base)
         if options.enum is not None:
             self.choices = options.enum
-        if options.default is _ABSENT and self.nullable:
+        if options.default is ABSENT and self.nullable:
             self.default: Any = None
         else:
             self.default = options.default
-        self.required = self.default is _ABSENT
+        self.required = self.default is ABSENT
         _check_options(self)
         self.check: Check = _compile(self)
         if not self.required and self.default is not None:
@@ -193,6 +196,19 @@ class FieldRef(Expression):
             self.default = self.check(self.default, wrong)
             if wrong:
                 raise _wrong(self, f"its default breaks its own rule: {wrong[0]}")
+
+    def judge(self, value: Any, found: list[Violation]) -> Any:
+        """Return the canonical value of one that was sent, or `ABSENT`."""
+        if value is ABSENT:
+            if self.required:
+                found.append(_missing(self, "nothing"))
+            return self.default
+        if value is not None:
+            return self.check(value, found)
+        if not self.nullable:
+            found.append(_missing(self, "null"))
+            return ABSENT
+        return None
 
     def describe(self) -> str:
         """Return type and name, such as ``sensor.reading.value``."""
@@ -530,31 +546,27 @@ class Contract:
         known = 0
         for ref in self.fields:
             name = ref.name
-            value = data.get(name, _ABSENT)
-            if value is _ABSENT:
-                if ref.required:
-                    found.append(_missing(ref, "nothing"))
-                else:
-                    checked[name] = ref.default
-                continue
-            known += 1
-            if value is not None:
-                checked[name] = ref.check(value, found)
-            elif ref.nullable:
-                checked[name] = None
-            else:
-                found.append(_missing(ref, "null"))
+            value = data.get(name, ABSENT)
+            known += value is not ABSENT
+            value = ref.judge(value, found)
+            if value is not ABSENT:
+                checked[name] = value
         if known == len(data):
             return checked, False
         names = self.names
         extra = {name: value for name, value in data.items() if name not in names}
-        if not self.keeps_extra:
-            expected = "only " + ", ".join(ref.name for ref in self.fields)
-            for name, value in list(extra.items())[:20]:
-                found.append(
-                    violation(f"data.{name}", Reason.EXTRA_FIELD, expected, value)
-                )
+        self.check_extra(list(extra.items())[:20], found)
         return checked | extra, True
+
+    def check_extra(
+        self, extra: Iterable[tuple[str, Any]], found: list[Violation]
+    ) -> None:
+        """Judge fields that nobody declared as `check` does."""
+        if self.keeps_extra:
+            return
+        expected = _only(self)
+        for name, value in extra:
+            found.append(violation(f"data.{name}", Reason.EXTRA_FIELD, expected, value))
 
     def json_schema(self) -> dict[str, Any]:
         """Return the contract as JSON Schema 2020-12.
@@ -577,6 +589,11 @@ class Contract:
             "additionalProperties": self.keeps_extra,
             "x-key": self.key.name,
         }
+
+
+@cache
+def _only(contract: Contract) -> str:
+    return "only " + ", ".join(ref.name for ref in contract.fields)
 
 
 def _missing(ref: FieldRef, got: str) -> Violation:
@@ -720,7 +737,7 @@ def _read_fields(cls: type[Event]) -> tuple[FieldRef, ...]:
                 f"{cls.__name__}.{name}: a field needs another name, of letters, "
                 "digits and underscores, that Event does not use itself"
             )
-        given = cls.__dict__.get(name, _ABSENT)
+        given = cls.__dict__.get(name, ABSENT)
         options = given if isinstance(given, Options) else Options(default=given)
         fields.append(FieldRef(cls, name, hint, options))
     undeclared = [

@@ -253,7 +253,7 @@ def open_envelope(  # noqa: C901 - one pass over the attributes
         value = document.get(name)
         if value is None:
             if required:
-                found.append(_missing(name))
+                found.append(missing_attribute(name))
             return None
         wrong = _wrong_text(name, value)
         if wrong is not None:
@@ -265,7 +265,7 @@ def open_envelope(  # noqa: C901 - one pass over the attributes
         value = document.get(name)
         if value is None:
             if required:
-                found.append(_missing(name))
+                found.append(missing_attribute(name))
             return None
         parsed = parse_time(value, name)
         if isinstance(parsed, Violation):
@@ -275,13 +275,13 @@ def open_envelope(  # noqa: C901 - one pass over the attributes
 
     spoken = document.get("specversion")
     if spoken is None:
-        found.append(_missing("specversion"))
+        found.append(missing_attribute("specversion"))
     elif spoken != "1.0":
         reason = Reason.UNSUPPORTED_SPECVERSION
         found.append(violation("specversion", reason, "'1.0'", spoken))
     schema_type, schema_version = _schema(document, found)
     if "data" not in document and "data_base64" not in document:
-        found.append(_missing("data"))
+        found.append(missing_attribute("data"))
     envelope = Envelope(
         id=text("id"),
         source=text("source"),
@@ -305,7 +305,8 @@ def open_envelope(  # noqa: C901 - one pass over the attributes
     return envelope, found
 
 
-def _missing(name: str) -> Violation:
+def missing_attribute(name: str) -> Violation:
+    """Return what is said of an attribute that is not there."""
     return Violation(name, Reason.MISSING, f"an attribute {name!r}", "nothing")
 
 
@@ -329,7 +330,7 @@ def _schema(
     value = document.get("dataschema")
     expected = "'<type>/v<number>', such as 'sensor.reading/v1'"
     if value is None:
-        found.append(_missing("dataschema"))
+        found.append(missing_attribute("dataschema"))
         return None, None
     match = _SCHEMA.fullmatch(value) if isinstance(value, str) else None
     if match is None:

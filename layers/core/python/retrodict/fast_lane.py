@@ -19,11 +19,14 @@ import ctypes
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ctypes import POINTER, c_double, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from itertools import islice
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from retrodict.contracts import (
     DEFAULT_MAX_LENGTH,
@@ -63,8 +66,12 @@ UNSURE: Final = -1
 CUT_OFF: Final = -3
 """The record ends within a text, and is JSON until there."""
 
-PAYLOAD: Final = -4
-"""All but the payload is in order, and that is an object of plain values."""
+FLAWED: Final = -4
+"""The record is plain and in order, but for what `Flaws` name."""
+
+_FLAWS: Final = 6 + 2 * 8
+LACKED: Final = (("specversion", 1), ("id", 2), ("source", 4), ("time", 32))
+"""Attributes that a flawed record may lack, with their bits, as they are judged."""
 
 _ITEM: Final = re.compile(
     r"(?:\[(?P<set>(?:[^\[\]\\^&|~-]|\\[-\]\[\\^dw.]|-(?!-))+)\]|(?P<escaped>\\[dw.\-/+*?])"
@@ -125,7 +132,9 @@ class BatchStruct(ctypes.Structure):
         ("n", c_int64), ("columns", TextStruct), ("arrived_s", c_void_p),
         ("wire", c_void_p), ("room", c_int64),
         ("group", c_void_p), ("order", c_void_p), ("span", c_void_p),
-        ("kind", c_void_p), ("groups", c_int64), ("has_sha256", c_int64),
+        ("kind", c_void_p), ("flaws", c_void_p),
+        ("unsure", c_void_p), ("groups", c_int64), ("unsures", c_int64),
+        ("has_sha256", c_int64),
     )  # fmt: skip
 
 
@@ -153,7 +162,32 @@ class Columns(Protocol):
         """Approximate arrival, seconds since the epoch, as doubles."""
 
 
-class Unsure(NamedTuple):
+class Flaws(msgspec.Struct, frozen=True, gc=False):
+    """What is not certain to be in order of a record.
+
+    Attributes
+    ----------
+    missing
+        Bits of the attributes that are not there, see `LACKED`.
+    source, id
+        Where their texts begin in the record, -1 where they are missing.
+    fields, extra
+        How many there are of the contract, and of those that it does not name.
+    places
+        For each of the contract its number and where its value begins, -1 where it is
+        missing; then for each other where its name and its value begin.
+    """
+
+    contract: Contract
+    missing: int
+    source: int
+    id: int
+    fields: int
+    extra: int
+    places: list[int]
+
+
+class Unsure(msgspec.Struct, frozen=True):
     """The records of one partition key, of which some need a closer look.
 
     Attributes
@@ -162,15 +196,18 @@ class Unsure(NamedTuple):
         The events of the others, in order.
     unknown
         Numbers in the batch of those that need one, in order, each with what is known
-        of it: `UNSURE`, `CUT_OFF` or `PAYLOAD`.
+        of it: `UNSURE`, `CUT_OFF` or `FLAWED`.
     wires
         The events of the others by their numbers, each with its type.
+    flaws
+        What is known of one that is `FLAWED`.
     """
 
     key: str
     ordinary: WireEvents
     unknown: list[tuple[int, int]]
     wires: Callable[[], dict[int, tuple[str, bytes]]]
+    flaws: Callable[[int], Flaws]
 
 
 class FastLane:
@@ -192,6 +229,7 @@ class FastLane:
         ]
         self._contracts = [one for one in known if one is not None]
         self.types = tuple(one.type.at.decode() for one in self._contracts)
+        self._promised = [contracts[name].contract() for name in self.types]
         self._types = [(name,) for name in self.types]
         self._table = (ContractStruct * len(self._contracts))(*self._contracts)
         self._room = max((one.room for one in self._contracts), default=0)
@@ -222,6 +260,9 @@ class FastLane:
             return
         wire, kinds = room.wire, room.kinds
         told = iter(room.groups[: _GROUP * batch.groups])
+        left = iter(room.unsure[: 2 * batch.unsures])
+        known = zip(left, left, strict=True)
+        flaws = partial(self._flaws, room)
         for first, start, end, count, kind, unsure, place in zip(
             *[told] * _GROUP, strict=True
         ):
@@ -236,22 +277,27 @@ class FastLane:
             if not unsure:
                 yield KeyedBatch(keys[first], events)
                 continue
-            records = room.order[place : place + count + unsure]
-            unknown = [(i, kinds[i]) for i in records if kinds[i] < 0]
-            yield Unsure(
-                keys[first], events, unknown, partial(self._wires, room, records)
-            )
+            wires = partial(self._wires, room, place, count + unsure)
+            unknown = list(islice(known, unsure))
+            yield Unsure(keys[first], events, unknown, wires, flaws)
         self._rooms.append(room)
 
     def _wires(
-        self, room: "_Room", records: Iterable[int]
+        self, room: "_Room", first: int, count: int
     ) -> dict[int, tuple[str, bytes]]:
         found = {}
-        for place in records:
+        for place in room.order[first : first + count]:
             if room.kinds[place] >= 0:
                 start, end = room.spans[2 * place], room.spans[2 * place + 1]
                 found[place] = self.types[room.kinds[place]], room.wire[start:end]
         return found
+
+    def _flaws(self, room: "_Room", record: int) -> Flaws:
+        begin = _FLAWS * record
+        said = room.flaws[begin : begin + _FLAWS]
+        contract, missing, source, identifier, fields, extra, *places = said
+        promised = self._promised[contract]
+        return Flaws(promised, missing, source, identifier, fields, extra, places)
 
 
 class _Room:
@@ -273,7 +319,11 @@ class _Room:
             self.spans = (c_int64 * (2 * records))()
             self.groups = (c_int64 * (_GROUP * records))()
             batch.order = ctypes.addressof(self.order)
+            self.flaws = (c_int32 * (_FLAWS * records))()
+            self.unsure = (c_int32 * (2 * records))()
             batch.kind = ctypes.addressof(self.kinds)
+            batch.flaws = ctypes.addressof(self.flaws)
+            batch.unsure = ctypes.addressof(self.unsure)
             batch.span = ctypes.addressof(self.spans)
             batch.group = ctypes.addressof(self.groups)
 
@@ -284,7 +334,11 @@ def _unknown(keys: Sequence[str]) -> Iterator[Unsure]:
     for place, key in enumerate(keys):
         places.setdefault(key, []).append((place, UNSURE))
     for key, unknown in places.items():
-        yield Unsure(key, WireEvents(b"", 0, ()), unknown, dict)
+        yield Unsure(key, WireEvents(b"", 0, ()), unknown, dict, _no_flaws)
+
+
+def _no_flaws(record: int) -> Flaws:
+    raise KeyError(record)
 
 
 def _lines(columns: Columns, keys: Sequence[str]) -> bytes:

@@ -3,11 +3,12 @@
 Dashboards group by these codes: a value is never reused for another meaning.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 GOT_CHARACTERS: Final = 200
+
+_LONG: Final = (str, bytes)
 
 
 class Reason(StrEnum):
@@ -73,8 +74,7 @@ class Tag(StrEnum):
     PLAIN_PAYLOAD = "plain_payload"
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(NamedTuple):
     """One broken promise about one field.
 
     Attributes
@@ -94,7 +94,7 @@ class Violation:
     def as_json(self) -> dict[str, str]:
         """Return the violation as a quarantine document holds it."""
         return {
-            "code": self.reason.value,
+            "code": str(self.reason),
             "field": self.field,
             "expected": self.expected,
             "got": self.got,
@@ -109,5 +109,5 @@ def violation(field: str, reason: Reason, expected: str, got: object) -> Violati
     >>> str(violation("value", Reason.OUT_OF_RANGE, "at most 125 Cel", 200.0))
     'value: expected at most 125 Cel, got 200.0'
     """
-    shown = ascii(got[:GOT_CHARACTERS] if isinstance(got, str | bytes) else got)
+    shown = ascii(got[:GOT_CHARACTERS] if isinstance(got, _LONG) else got)
     return Violation(field, reason, expected, shown[:GOT_CHARACTERS])

@@ -3,9 +3,9 @@
 Total on any bytes: nothing here raises because of what a producer sent.
 """
 
-import base64
 import hashlib
 import json
+from binascii import b2a_base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,16 +14,25 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from retrodict.contracts import Contract, Event
+from retrodict.contracts import ABSENT, Contract, Event
 from retrodict.envelope import (
     Envelope,
     StampedEvent,
     digest_of,
     is_finer_than_microseconds,
+    missing_attribute,
     open_envelope,
     unsafe_key,
 )
-from retrodict.fast_lane import CUT_OFF, PAYLOAD, Columns, FastLane, Unsure
+from retrodict.fast_lane import (
+    CUT_OFF,
+    FLAWED,
+    LACKED,
+    Columns,
+    FastLane,
+    Flaws,
+    Unsure,
+)
 from retrodict.ports import KeyedBatch
 from retrodict.reasons import Reason, Tag, Violation, violation
 from retrodict.stamps import FUTURE_TOLERANCE_US
@@ -42,6 +51,9 @@ MAX_DATA_CHARACTERS: Final = 256 * 1024
 
 Identity = tuple[str | None, str | None, str | None]
 """Source, id and entity key of an event, each as far as it can be read."""
+
+_LACKED: Final = tuple((bit, missing_attribute(name)) for name, bit in LACKED)
+_read_at: Final = json.JSONDecoder().raw_decode
 
 _UPCAST_ERRORS: Final = (
     ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
@@ -88,8 +100,7 @@ class Accepted(msgspec.Struct, frozen=True):
     event: StampedEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """A record that broke promises, with its bytes.
 
     Attributes
@@ -106,17 +117,19 @@ class Rejected:
     def as_json(self) -> dict[str, Any]:
         """Return the quarantine document."""
         source, identifier, key = self.identity or (None, None, None)
+        reasons = [found.as_json() for found in self.violations]
+        arrival = self.arrival
         return {
-            "position": self.arrival.position,
-            "arrival_us": self.arrival.arrived_at_us,
-            "partition_key": self.arrival.partition_key,
-            "codes": list(dict.fromkeys(v.reason.value for v in self.violations)),
-            "reasons": [found.as_json() for found in self.violations],
+            "position": arrival.position,
+            "arrival_us": arrival.arrived_at_us,
+            "partition_key": arrival.partition_key,
+            "codes": list({reason["code"]: None for reason in reasons}),
+            "reasons": reasons,
             "source": source,
             "id": identifier,
             "key": key,
             "sha256": hashlib.sha256(self.raw).hexdigest(),
-            "bytes_base64": base64.b64encode(self.raw).decode(),
+            "bytes_base64": b2a_base64(self.raw, newline=False).decode(),
         }
 
 
@@ -177,7 +190,13 @@ def _look_closer(
     found: dict[int, tuple[str, bytes]] = {}
     for place, known in unsure.unknown:
         raw, arrival = records.raw(place), records.arrival(place)
-        verdict = _judge_known(known, raw, arrival, catalog)
+        verdict: Accepted | Rejected | None = None
+        if known == CUT_OFF:
+            cut_off = truncated(raw.decode("ascii").strip())
+            verdict = Rejected(raw, arrival, (cut_off,), None)
+        elif known == FLAWED:
+            verdict = _judge_flaws(unsure.flaws(place), raw, arrival)
+        verdict = verdict or validate(raw, arrival, catalog)
         if isinstance(verdict, Rejected):
             rejected.append((place, verdict))
         else:
@@ -190,24 +209,35 @@ def _look_closer(
     return KeyedBatch(unsure.key, WireEvents(b",".join(wires), len(wires), types))
 
 
-def _judge_known(
-    kind: int, raw: bytes, arrival: Arrival, catalog: Catalog
-) -> Accepted | Rejected:
-    """Judge as `validate` does, and leave out what is known to be in order."""
-    if kind == CUT_OFF:
-        cut_off = truncated(raw.decode("ascii").strip())
-        return Rejected(raw, arrival, (cut_off,), None)
-    if kind == PAYLOAD:
-        document: dict[str, Any] = json.loads(raw)
-        key = document["subject"]
-        contract = catalog.contracts[document["type"]].contract()
-        found: list[Violation] = []
-        data, _ = contract.check(document["data"], found)
-        found += _judge_keys(key, contract, data, arrival)
-        if found:
-            identity = (document["source"], document["id"], key)
-            return Rejected(raw, arrival, tuple(dict.fromkeys(found)), identity)
-    return validate(raw, arrival, catalog)
+def _judge_flaws(flaws: Flaws, raw: bytes, arrival: Arrival) -> Rejected | None:
+    """Judge only what is not known to be in order; None where nothing is wrong."""
+    text = raw.decode("ascii")
+    found: list[Violation] = []
+    if flaws.missing:
+        found += [missing for bit, missing in _LACKED if flaws.missing & bit]
+    places = iter(flaws.places)
+    refs = flaws.contract.fields
+    for _ in range(flaws.fields):
+        ref, at = refs[next(places)], next(places)
+        ref.judge(ABSENT if at < 0 else _read_at(text, at)[0], found)
+    if flaws.extra:
+        extra = []
+        for _ in range(flaws.extra):
+            name = _text_at(text, next(places))
+            extra.append((name, _read_at(text, next(places))[0]))
+        flaws.contract.check_extra(extra, found)
+    if not found:
+        return None
+    identity = (
+        None if flaws.source < 0 else _text_at(text, flaws.source),
+        None if flaws.id < 0 else _text_at(text, flaws.id),
+        arrival.partition_key,
+    )
+    return Rejected(raw, arrival, tuple(found), identity)
+
+
+def _text_at(text: str, at: int) -> str:
+    return text[at : text.index('"', at)]
 
 
 def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejected:
