@@ -8,7 +8,6 @@ readings that anomalies are put into.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from retrodict.arrow_events import (
     rows_of,
 )
 from retrodict.buckets import passes
-from retrodict.bulk import EventColumns, fold
+from retrodict.bulk import Doubles, EventColumns, fold
 from retrodict.contracts import Event
 from retrodict.envelope import StampedEvent
 from retrodict.errors import PipelineDefinitionError, StoreUnavailableError
@@ -346,22 +345,26 @@ def _rows(
     firsts: _Places,
     after_us: int,
 ) -> Iterator[Row]:
-    """Yield the rows after a time of the events from a place of each key on."""
+    """Yield the rows after a time of events from a place of each key on."""
     columns = known.columns
     found = fold(definition, columns, wanted=_is_from(columns, firsts))
     kept = np.flatnonzero(found.served & (columns.time_us > after_us))
-    features = [found.features[name][kept] for name in model.names]
-    values = np.stack(features, axis=1).tolist() if features else []
     keys = np.repeat(np.arange(len(columns.keys)), np.diff(columns.key_start))[kept]
-    for key, time_us, position, row in zip(
-        keys.tolist(),
+    values = [_nullable(found.features[name][kept]) for name in model.names]
+    return map(
+        Row,
+        [columns.keys[key] for key in keys.tolist()],
         columns.time_us[kept].tolist(),
         _positions(known, kept).to_pylist(),
-        values,
-        strict=True,
-    ):
-        numbers = tuple(None if isnan(v) else v for v in row)
-        yield Row(columns.keys[key], time_us, position, numbers)
+        zip(*values, strict=True),
+    )
+
+
+def _nullable(values: Doubles) -> list[float | None]:
+    found: list[float | None] = values.tolist()
+    for place in np.flatnonzero(np.isnan(values)).tolist():
+        found[place] = None
+    return found
 
 
 def _ordered(rows: list[Row]) -> tuple[Row, ...]:
