@@ -7,7 +7,8 @@ Reads, then writes to
     digest of the rows; the lifecycle store, ``training_set_built`` or
     ``training_set_refused``.
 Fails with
-    ``StreamConflictError`` and ``StoreUnavailableError``; both may be tried again.
+    ``StreamConflictError`` and ``StoreUnavailableError``, also where the log grew while
+    it was read; both may be tried again.
 
 Environment variables
 ---------------------
@@ -22,7 +23,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from retrodict.pipeline import load_pipelines
-from retrodict.ports import EventLog, LifecycleStore
+from retrodict.ports import ColumnLog, LifecycleStore
 from retrodict.rollout import run_name
 from retrodict.training_build import build_set
 from retrodict.training_run import hyperparameters, record_built
@@ -36,7 +37,7 @@ logger, tracer = Logger(), Tracer()
 
 
 @cache
-def ports() -> tuple[EventLog, LifecycleStore, S3TrainingSets]:
+def ports() -> tuple[ColumnLog, LifecycleStore, S3TrainingSets]:
     """Build the real ports on first use, so that importing this module does nothing."""
     return (
         S3EventLog(client("s3"), os.environ["EVENT_LOG_BUCKET_NAME"]),
@@ -46,7 +47,7 @@ def ports() -> tuple[EventLog, LifecycleStore, S3TrainingSets]:
 
 
 def handle(
-    request: dict[str, Any], log: EventLog, store: LifecycleStore, sets: S3TrainingSets
+    request: dict[str, Any], log: ColumnLog, store: LifecycleStore, sets: S3TrainingSets
 ) -> dict[str, Any]:
     """Build, keep and record the set; say what the training job needs."""
     pipeline = load_pipelines()[request["pipeline"]]

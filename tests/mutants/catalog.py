@@ -35,6 +35,7 @@ SEGMENTS: Final = (
 CHUNKS: Final = ("tests/contract/test_chunked_states.py",)
 LIGHT: Final = ("tests/contract/test_light_dynamodb.py",)
 POINT_IN_TIME: Final = ("tests/property/test_point_in_time.py",)
+TRAINING_SETS: Final = ("tests/property/test_training_set_laws.py",)
 BULK: Final = ("tests/property/test_bulk.py",)
 BATCHES: Final = ("tests/property/test_batch_fold.py",)
 EDGES: Final = ("tests/property/test_edges.py",)
@@ -999,6 +1000,34 @@ MUTANTS: Final = (
         "back = np.argsort(np.array(order, np.int64))",
         "back = np.arange(len(order))",
         POINT_IN_TIME,
+    ),
+    Mutant(
+        "a set of a retraining begins its held-out rows one row too late",
+        f"{CORE}training_build.py",
+        "newest = np.partition(newest, -count)[-count:]",
+        "newest = np.partition(newest, -count)[-count:-1]",
+        TRAINING_SETS,
+    ),
+    Mutant(
+        "an event that is held out is known before it is changed",
+        f"{CORE}training_build.py",
+        "ends = np.stack([starts[:, 0] + before,",
+        "ends = np.stack([starts[:, 0] + before + (before > 0),",
+        TRAINING_SETS,
+    ),
+    Mutant(
+        "late events have anomalies put into them",
+        f"{CORE}training_build.py",
+        'wanted = pc.and_(is_after, pc.invert(table["late"]))',
+        "wanted = is_after",
+        TRAINING_SETS,
+    ),
+    Mutant(
+        "a log that grows while it is read goes unnoticed",
+        f"{CORE}training_build.py",
+        "if found != expected:",
+        "if found < expected:",
+        TRAINING_SETS,
     ),
     Mutant(
         "a row in bulk does not know the event at its own position",

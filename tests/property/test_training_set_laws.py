@@ -1,16 +1,19 @@
 """A row is what was known at its position, whatever arrives afterwards."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
+import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from pipelines.sensor_anomaly.features import Sensor
+from retrodict.buckets import bucket_of
 from retrodict.envelope import StampedEvent
-from retrodict.errors import PipelineDefinitionError
+from retrodict.errors import PipelineDefinitionError, StoreUnavailableError
 from retrodict.model import Gates
 from retrodict.pipeline import Pipeline
 from retrodict.stamps import duration_us
@@ -31,12 +34,20 @@ from retrodict_aws.training_set_files import from_files, to_files
 
 from tests.artifacts import PIPELINE
 from tests.events import NOON_US, SECOND_US, place, reading
+from tests.training_builds import built_of_events, built_of_log, log_of
 
 HOUR_S = 3_600
 HOURS = 32 * 24
 KEYS = ("s-1", "s-2")
 assert PIPELINE.model is not None
 MODEL = PIPELINE.model
+LEARNER_MODEL = replace(
+    MODEL,
+    features=[Sensor.mean_10m, Sensor.trend, Sensor.change],
+    held_out="5m",
+    held_out_rows=10,
+    gates=Gates(min_rows=1, max_null_share=1.0),
+)
 
 
 def series() -> list[StampedEvent]:
@@ -60,7 +71,7 @@ UNTIL_US = EVENTS[-1].observed_at_us
 
 
 def built(events: Sequence[StampedEvent], until_us: int = UNTIL_US) -> TrainingSet:
-    found = build(PIPELINE, events, {}, until_us=until_us, seed=1)
+    found = built_of_log(PIPELINE, events, {}, until_us=until_us, seed=1)
     assert isinstance(found, TrainingSet), found
     return found
 
@@ -158,7 +169,7 @@ def test_judging_rows_are_the_held_out_events_and_some_of_them_anomalous() -> No
 
 
 def test_what_is_injected_follows_from_the_seed() -> None:
-    other = build(PIPELINE, EVENTS, {}, until_us=UNTIL_US, seed=2)
+    other = built_of_log(PIPELINE, EVENTS, {}, until_us=UNTIL_US, seed=2)
 
     assert isinstance(other, TrainingSet)
     assert (other.fit, other.held_out) == (WHOLE.fit, WHOLE.held_out)
@@ -170,7 +181,7 @@ def test_an_injected_anomaly_stays_one_whatever_a_label_says() -> None:
     ordinary = next(j.row for j in WHOLE.judging if j.basis == ASSUMED)
     labels = {(r.key, r.time_us): False for r in (injected, ordinary)}
 
-    found = build(PIPELINE, EVENTS, labels, until_us=UNTIL_US, seed=1)
+    found = built_of_log(PIPELINE, EVENTS, labels, until_us=UNTIL_US, seed=1)
 
     assert isinstance(found, TrainingSet)
     by_row = {(j.row.key, j.row.position): j for j in found.judging}
@@ -183,7 +194,7 @@ def test_a_label_of_another_key_or_another_time_is_nobodys_truth() -> None:
     row = next(j.row for j in WHOLE.judging if j.basis == ASSUMED)
     labels = {("s-3", row.time_us): True, (row.key, row.time_us + 1): True}
 
-    found = build(PIPELINE, EVENTS, labels, until_us=UNTIL_US, seed=1)
+    found = built_of_log(PIPELINE, EVENTS, labels, until_us=UNTIL_US, seed=1)
 
     assert found == WHOLE
 
@@ -192,11 +203,11 @@ def test_a_pipeline_without_a_model_has_no_training_set() -> None:
     without = Pipeline("without", features=[Sensor])
 
     with pytest.raises(PipelineDefinitionError, match="has no model"):
-        build(without, EVENTS, {}, until_us=UNTIL_US, seed=1)
+        built_of_log(without, EVENTS, {}, until_us=UNTIL_US, seed=1)
 
 
 def test_late_events_alone_are_no_rows() -> None:
-    found = build(
+    found = built_of_log(
         PIPELINE,
         [replace(e, late=True) for e in EVENTS],
         {},
@@ -206,6 +217,120 @@ def test_late_events_alone_are_no_rows() -> None:
 
     assert isinstance(found, Refusal)
     assert found.gate == "min_rows"
+
+
+# the bytes of a fold over whole events
+
+SPAN_S = 3 * HOUR_S
+
+
+def restless(random: Random, count: int) -> list[StampedEvent]:
+    """Return readings out of order, late, sent twice and conflicting."""
+    found: list[StampedEvent] = []
+    for number in range(1, count + 1):
+        at_s = SPAN_S * number / count - random.choice((0, 0, 30, 600))
+        event = reading(
+            0.0, at_s=at_s, id=str(number), number=number,
+            key=f"s-{random.randrange(6)}", late=random.random() < 0.1,
+        )  # fmt: skip
+        payload = {**event.data, "value": random.gauss(20, 3)}
+        if random.random() < 0.7:  # a typed column holds only what is whole
+            payload["site"] = random.choice((None, "hall"))
+        delay_us = random.randrange(20 * 60) * SECOND_US
+        event = replace(event, data=payload, observed_at_us=event.time_us + delay_us)
+        if found and random.random() < 0.2:
+            other = random.choice(found)
+            event = replace(
+                other,
+                position=event.position,
+                observed_at_us=event.observed_at_us,
+                digest=random.choice((other.digest, event.digest)),
+            )
+        found.append(event)
+    copies = random.sample(found, count // 5)
+    found += copies
+    random.shuffle(found)
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.integers(0, 150),
+    st.sampled_from((0, 1, 10, 100)),
+    st.sampled_from((50, 500)),
+    st.sampled_from((50, 10**6, 10**9)),
+)
+def test_a_set_of_columns_is_that_of_whole_events(
+    seed: int, count: int, held_out_rows: int, segment_events: int, event_bytes: int
+) -> None:
+    random = Random(seed)
+    events = restless(random, count)
+    until_us = NOON_US + random.randrange(SPAN_S // 2, 2 * SPAN_S) * SECOND_US
+    model = replace(LEARNER_MODEL, held_out_rows=held_out_rows, fit_window="1h")
+    learner = Pipeline("sensor_anomaly", features=[Sensor], model=model)
+    labels = {(e.key, e.time_us): random.random() < 0.5 for e in events[::7]}
+    log = log_of(events, segment_events=segment_events, event_bytes=event_bytes)
+
+    found = build(learner, log, labels, until_us=until_us, seed=seed)
+
+    expected = built_of_events(learner, events, labels, until_us=until_us, seed=seed)
+    assert found == expected
+    if isinstance(found, TrainingSet) and isinstance(expected, TrainingSet):
+        assert found.manifest() == expected.manifest()
+        assert to_files(found) == to_files(expected)
+    target(float(isinstance(found, TrainingSet)))
+
+
+def test_a_restless_log_gives_a_set_and_not_a_refusal() -> None:
+    learner = Pipeline("sensor_anomaly", features=[Sensor], model=LEARNER_MODEL)
+    events, until_us = restless(Random(1), 200), NOON_US + 2 * SPAN_S * SECOND_US
+
+    found = built_of_log(learner, events, {}, until_us=until_us, seed=1)
+
+    assert isinstance(found, TrainingSet)
+    assert len(found.fit) > len(found.held_out) > 0
+    assert {j.basis for j in found.judging} == {INJECTED, ASSUMED}
+
+
+GROWN = replace(
+    reading(20.0, at_s=HOURS * HOUR_S, id="grown", number=10**6, key="s-1"),
+    observed_at_us=UNTIL_US,
+)
+
+
+class GrowingLog:
+    """A log of one key, read a part at a time, that gets an event after some reads."""
+
+    def __init__(self, events: Sequence[StampedEvent], reads: int) -> None:
+        self._before = log_of(events, event_bytes=10**6)
+        self._after = log_of([*events, GROWN])
+        self._reads = reads
+
+    def size_bytes(self, event_type: str) -> int:
+        return self._before.size_bytes(event_type)
+
+    def tables(self, *args: Any, **options: Any) -> Iterator[pa.Table]:
+        self._reads -= 1
+        log = self._after if self._reads < 0 else self._before
+        return log.tables(*args, **options)
+
+
+def test_no_set_is_made_of_a_log_that_grows_while_it_is_read() -> None:
+    """Each of 16 parts is read three times, and once more for held-out events."""
+    events = [e for e in EVENTS if e.key == "s-1"]
+    part = bucket_of("s-1")
+    last = 16 + 17 + part
+
+    def grown_after(reads: int) -> TrainingSet | Refusal:
+        log = GrowingLog(events, reads)
+        return build(PIPELINE, log, {}, until_us=UNTIL_US, seed=1)
+
+    assert grown_after(part) == built([*events, GROWN])
+    assert grown_after(last + 1) == built(events)
+    for reads in (part + 1, 16 + part, 16 + part + 1, last):
+        with pytest.raises(StoreUnavailableError, match="grew while it was read"):
+            grown_after(reads)
 
 
 # the digest

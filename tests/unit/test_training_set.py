@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from retrodict.envelope import StampedEvent
 from retrodict.stamps import duration_us
 from retrodict.system_events import LabelGiven, PredictionMade
-from retrodict.training_build import build
 from retrodict.training_sets import (
     ASSUMED,
     LABEL,
@@ -23,6 +22,7 @@ from retrodict_aws.training_set_files import from_files, to_files
 
 from tests.artifacts import PIPELINE
 from tests.events import NOON_US, SECOND_US, reading
+from tests.training_builds import built_of_log
 
 HOUR_S = 3_600
 DAYS = 32
@@ -50,7 +50,7 @@ UNTIL_US = EVENTS[-1].observed_at_us
 
 
 def built(events: Sequence[StampedEvent], until_us: int = UNTIL_US) -> TrainingSet:
-    found = build(PIPELINE, events, {}, until_us=until_us, seed=1)
+    found = built_of_log(PIPELINE, events, {}, until_us=until_us, seed=1)
     assert isinstance(found, TrainingSet), found
     return found
 
@@ -123,7 +123,7 @@ def test_labels_are_the_truth_of_the_rows_they_name() -> None:
     ordinary = next(j.row for j in WHOLE.judging if j.basis == ASSUMED)
     labels = {(ordinary.key, ordinary.time_us): True}
 
-    found = build(PIPELINE, EVENTS, labels, until_us=UNTIL_US, seed=1)
+    found = built_of_log(PIPELINE, EVENTS, labels, until_us=UNTIL_US, seed=1)
 
     assert isinstance(found, TrainingSet)
     [judged] = [j for j in found.judging if j.row.position == ordinary.position]
@@ -169,7 +169,7 @@ def test_labels_join_by_prediction_or_by_time_and_the_later_one_counts() -> None
 def test_rows_that_cannot_carry_a_model_are_refused(
     events: list[StampedEvent], gate_name: str
 ) -> None:
-    found = build(PIPELINE, events, {}, until_us=UNTIL_US, seed=1)
+    found = built_of_log(PIPELINE, events, {}, until_us=UNTIL_US, seed=1)
 
     assert isinstance(found, Refusal)
     assert found.gate == gate_name

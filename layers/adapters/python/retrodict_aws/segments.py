@@ -19,7 +19,6 @@ Layouts
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from io import BytesIO
 from itertools import chain
 from typing import Any, Final
@@ -31,7 +30,7 @@ from retrodict.contracts import Contract
 from retrodict.derived_columns import CHECK, DERIVED, EDGE, IDENTITY, with_derived
 from retrodict.envelope import StampedEvent
 from retrodict.errors import EventFormatError, PermanentError
-from retrodict.payloads import payloads
+from retrodict.payloads import events_of
 from retrodict.ports import IN_TIME, PLAIN_VERSION, Reading
 
 LAYOUT: Final = 3
@@ -345,7 +344,7 @@ class Segment:
         found: list[StampedEvent] = []
         for group in self._groups(keys):
             table = self._only(self._file.read_row_group(group), keys, buckets)
-            found += _events(self._type, table)
+            found += events_of(self._type, table)
         return found
 
     def tables(
@@ -538,7 +537,7 @@ def _rewritten(
     import pyarrow.compute as pc  # noqa: PLC0415 - 40 ms that an append does without
 
     others = table.filter(pc.invert(is_plain))
-    written = table_of([*_events(event_type, others)], contract)
+    written = table_of([*events_of(event_type, others)], contract)
     if others.num_rows == table.num_rows:
         return written
     places = [pc.indices_nonzero(mask) for mask in (pc.invert(is_plain), is_plain)]
@@ -578,15 +577,3 @@ def _where(table: pa.Table, column: str, values: Collection[str]) -> pa.Table:
 
     wanted = pa.array(sorted(values), pa.string())
     return table.filter(pc.is_in(table[column], value_set=wanted))
-
-
-def _events(event_type: str, table: pa.Table) -> Iterator[StampedEvent]:
-    own = {
-        name: table[name].to_pylist()
-        for name, _ in (*ENVELOPE, *LINEAGE)
-    }  # fmt: skip
-    own["type"] = [event_type] * table.num_rows
-    own["tags"] = [tuple(tags) for tags in own["tags"]]
-    own["data"] = [*payloads(table)]
-    names = [field.name for field in fields(StampedEvent)]
-    return map(StampedEvent, *(own[name] for name in names))

@@ -7,7 +7,7 @@ one and lifted, as `retrodict.upcasting` does. Either way the columns are those 
 `EventColumns.of` for the same events.
 """
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -139,6 +139,15 @@ def fields_of(definition: FeatureSet) -> tuple[str, ...]:
     """
     fields = {c.field if isinstance(c, Category) else c for c in definition.columns}
     return tuple(sorted({field.name for field in fields}))
+
+
+def arrived_by(tables: Iterable[pa.Table], until_us: int | None) -> Iterator[pa.Table]:
+    """Yield tables of the events that were observed by a time, or of all if None."""
+    for table in tables:
+        if until_us is None:
+            yield table
+        else:
+            yield table.filter(pc.less_equal(table["observed_at_us"], until_us))
 
 
 def known_events(

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retrodict import bulk
-from retrodict.arrow_events import Cut, KnownEvents, known_in, rows_of
+from retrodict.arrow_events import Cut, KnownEvents, arrived_by, known_in, rows_of
 from retrodict.buckets import passes
 from retrodict.envelope import StampedEvent
 from retrodict.errors import TrainingRowsError
@@ -303,7 +303,9 @@ def _join_columns(
             def read(
                 reading: Reading, event_type: str = event_type, own: range = buckets
             ) -> Iterator[pa.Table]:
-                return _until(log.tables(event_type, reading, buckets=own), until_us)
+                return arrived_by(
+                    log.tables(event_type, reading, buckets=own), until_us
+                )
 
             known = known_in(
                 [one.definition for one in several],
@@ -323,14 +325,6 @@ def _cut_of(known: Sequence[StampedEvent]) -> Cut:
     if not known:
         return Cut()
     return Cut(len(known), known[0].position, known[-1].position)
-
-
-def _until(tables: Iterable[pa.Table], until_us: int | None) -> Iterator[pa.Table]:
-    for table in tables:
-        if until_us is None:
-            yield table
-        else:
-            yield table.filter(pc.less_equal(table["observed_at_us"], until_us))
 
 
 class _Rows:
