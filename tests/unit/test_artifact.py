@@ -49,7 +49,7 @@ def packed(*members: tuple[str, bytes | tarfile.TarInfo]) -> bytes:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    return gzip.compress(tar.getvalue())
+    return gzip.compress(tar.getvalue(), mtime=0)
 
 
 def special(kind: bytes, target: str = "") -> tarfile.TarInfo:
@@ -78,7 +78,7 @@ def sparse() -> bytes:
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(member)
-    return gzip.compress(tar.getvalue())
+    return gzip.compress(tar.getvalue(), mtime=0)
 
 
 def bomb() -> bytes:
@@ -119,8 +119,8 @@ def test_a_package_as_tar_itself_writes_a_folder_is_read_by_its_file() -> None:
         (b"no gzip", "no gzip"),
         (RAW, "no gzip"),
         (pickle.dumps({"model": 1}), "no gzip"),
-        (gzip.compress(b"no tar"), "no tar"),
-        (gzip.compress(b""), "expected one|no tar"),
+        (gzip.compress(b"no tar", mtime=0), "no tar"),
+        (gzip.compress(b"", mtime=0), "expected one|no tar"),
         (write_package(ARTIFACT)[:-20], "too early"),
         (write_package(ARTIFACT) + b"more", "follows"),
         (write_package(ARTIFACT) + write_package(ARTIFACT), "follows"),
