@@ -5,10 +5,6 @@ from collections.abc import Sequence
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
-from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_destinations as destinations
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 from retrodict.drift import DEFAULTS
 from retrodict.model import SCORE
@@ -16,20 +12,15 @@ from retrodict.pipeline import Pipeline
 from retrodict.rollout import endpoint_name
 
 from infra.constructs.alarms import AlarmTopic
-from infra.constructs.grants import accept_finding
+from infra.constructs.event_calls import EventCalls
 from infra.constructs.pipeline_function import METRICS_NAMESPACE, PipelineFunction
 
-RETRIES = 185  # the most EventBridge accepts
-OLDEST = Duration.hours(24)
 PERIODS = 3
 BREACHING = 2
 
 
 class DriftWatch(Construct):
     """Schedules, alarms on every drift ratio, and the rule that carries them back.
-
-    Two things can fail, and both end in one queue with an alarm: EventBridge cannot
-    reach a function, or a function fails three times.
 
     Parameters
     ----------
@@ -63,62 +54,41 @@ class DriftWatch(Construct):
         self._environment = environment
         self._alarms = alarms
         self.alarms: list[cloudwatch.IAlarm] = []
-        # Messages are names of alarms and times, not data: encrypted by SQS.
-        failed = sqs.Queue(
+        calls = EventCalls(
             self,
-            "Failed",
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            enforce_ssl=True,
-            retention_period=Duration.days(14),
+            "Calls",
+            description="What a schedule or an alarm asked for was not done",
+            alarms=alarms,
         )
-        accept_finding(
-            failed,
-            "AwsSolutions-SQS3",
-            "this queue is itself the dead-letter queue of the rules and functions; "
-            "its alarm fires at the first message",
-        )
-        for name, function in (("Measurements", measure), ("Publications", publish)):
-            lambda_.EventInvokeConfig(
+        measuring = calls.of("Measurements", measure)
+        publishing = calls.of("Publications", publish)
+        for name, description, target in (
+            (
+                "Measure",
+                "Measure how far the log has moved from each champion",
+                measuring,
+            ),
+            (
+                "AskAgain",
+                "Ask again for what still rings, and for old champions",
+                publishing,
+            ),
+        ):
+            events.Rule(
                 self,
                 name,
-                function=function.function,
-                max_event_age=Duration.hours(6),
-                on_failure=destinations.SqsDestination(failed),
-                retry_attempts=2,
+                description=description,
+                schedule=events.Schedule.rate(every),
+                targets=[target],
             )
-        alarms.watch(
-            self,
-            "FailedWatching",
-            description="What a schedule or an alarm asked for was not done: see the "
-            "queue's messages",
-            namespace="AWS/SQS",
-            metric="ApproximateNumberOfMessagesVisible",
-            dimensions={"QueueName": failed.queue_name},
-            statistic="Maximum",
-        )
-        self._rule(
-            "Measure",
-            measure,
-            failed,
-            description="Measure how far the log has moved from each champion",
-            schedule=events.Schedule.rate(every),
-        )
-        self._rule(
-            "AskAgain",
-            publish,
-            failed,
-            description="Ask again for what still rings, and for old champions",
-            schedule=events.Schedule.rate(every),
-        )
         for pipeline in pipelines:
             self._watch(pipeline, every)
         if self.alarms:
-            self._rule(
+            events.Rule(
+                self,
                 "DriftAlarms",
-                publish,
-                failed,
                 description="A drift alarm rings: bring it into the pipeline",
-                pattern=events.EventPattern(
+                event_pattern=events.EventPattern(
                     source=["aws.cloudwatch"],
                     detail_type=["CloudWatch Alarm State Change"],
                     detail={
@@ -129,33 +99,8 @@ class DriftWatch(Construct):
                         "state": {"value": ["ALARM"]},
                     },
                 ),
+                targets=[publishing],
             )
-
-    def _rule(  # noqa: PLR0913 - one rule
-        self,
-        construct_id: str,
-        function: PipelineFunction,
-        failed: sqs.IQueue,
-        *,
-        description: str,
-        schedule: events.Schedule | None = None,
-        pattern: events.EventPattern | None = None,
-    ) -> None:
-        events.Rule(
-            self,
-            construct_id,
-            description=description,
-            schedule=schedule,
-            event_pattern=pattern,
-            targets=[
-                targets.LambdaFunction(
-                    function.function,
-                    dead_letter_queue=failed,
-                    max_event_age=OLDEST,
-                    retry_attempts=RETRIES,
-                )
-            ],
-        )
 
     def _watch(self, pipeline: Pipeline, every: Duration) -> None:
         names = (*pipeline.model.names, SCORE) if pipeline.model else ()

@@ -1,19 +1,11 @@
 """A function that merges the log's segments, every day."""
 
-from aws_cdk import Duration
 from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
-from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_destinations as destinations
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.constructs.alarms import AlarmTopic
-from infra.constructs.grants import accept_finding
+from infra.constructs.event_calls import EventCalls
 from infra.constructs.pipeline_function import METRICS_NAMESPACE, PipelineFunction
-
-RETRIES = 185  # the most EventBridge accepts
-OLDEST = Duration.hours(24)
 
 
 class LogCompaction(Construct):
@@ -33,50 +25,15 @@ class LogCompaction(Construct):
         alarms: AlarmTopic,
     ) -> None:
         super().__init__(scope, construct_id)
-        # Messages are times and errors, not data: encrypted by SQS.
-        failed = sqs.Queue(
-            self,
-            "Failed",
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            enforce_ssl=True,
-            retention_period=Duration.days(14),
-        )
-        accept_finding(
-            failed,
-            "AwsSolutions-SQS3",
-            "this queue is itself the dead-letter queue of the rule and the function; "
-            "its alarm fires at the first message",
-        )
-        lambda_.EventInvokeConfig(
-            self,
-            "Invocations",
-            function=function.function,
-            max_event_age=Duration.hours(6),
-            on_failure=destinations.SqsDestination(failed),
-            retry_attempts=2,
+        calls = EventCalls(
+            self, "Calls", description="The log was not compacted", alarms=alarms
         )
         events.Rule(
             self,
             "Daily",
             description="Merge the log's segments of the days that are over",
             schedule=events.Schedule.cron(hour="2", minute="0"),
-            targets=[
-                targets.LambdaFunction(
-                    function.function,
-                    dead_letter_queue=failed,
-                    max_event_age=OLDEST,
-                    retry_attempts=RETRIES,
-                )
-            ],
-        )
-        alarms.watch(
-            self,
-            "FailedCompaction",
-            description="The log was not compacted: see the queue's messages",
-            namespace="AWS/SQS",
-            metric="ApproximateNumberOfMessagesVisible",
-            dimensions={"QueueName": failed.queue_name},
-            statistic="Maximum",
+            targets=[calls.of("Compaction", function)],
         )
         alarms.watch(
             self,
