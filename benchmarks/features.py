@@ -9,16 +9,20 @@ Online: batches of 500 events are folded, each with the states of its keys read 
 bytes and written back, and the features of every key it touched. Ours is measured
 twice: from columns, which is the fold, and from stamped events, as `write_features`
 folds them, which adds the SHA-256 of every identity and the reading of every attribute.
-The peer keeps a deque a key in memory and reads time and value of a stamped event; it
-neither encodes nor tells duplicates, conflicts and late events apart, and is wrong
-where events come out of order. The plain fold is the oracle: its states are compared
-byte by byte before anything is measured.
+The peers keep their windows in memory and read time and value of a stamped event; none
+encodes, or tells duplicates, conflicts and late events apart. The deque is wrong where
+events come out of order. Two libraries for streams stand beside it where they do not:
+river can roll back a mean and a variance over time, and no minimum; bytewax folds
+windows that begin every 10 s, so each event counts in thirty of them, and a feature may
+lack the last 10 s. The plain fold is the oracle:
+its states are compared byte by byte before anything is measured.
 """
 
 import argparse
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import isnan, sqrt
 from typing import Any, Final
@@ -52,6 +56,8 @@ FROM_ARROW: Final = "retrodict, from the log's Arrow columns"
 ONLINE: Final = "retrodict.batch_fold, from columns"
 FROM_EVENTS: Final = "retrodict.batch_fold, from stamped events"
 PLAIN: Final = "retrodict.KeyState, the plain fold"
+RIVER: Final = "river TimeRolling, mean and variance alone"
+BYTEWAX: Final = "bytewax sliding windows, one every 10 s"
 DEQUE: Final = "deque a key, states stay in memory"
 WRONG_DEQUE: Final = "deque a key, wrong where out of order"
 
@@ -362,6 +368,88 @@ def fold_deques(events: Sequence[StampedEvent]) -> dict[str, Deque]:
     return store
 
 
+def _moment(time_us: int) -> datetime:
+    return datetime.fromtimestamp(time_us / SECOND_US, UTC)
+
+
+def river_acts(events: Sequence[StampedEvent]) -> dict[str, Callable[[], object]]:
+    """Return what river does with events in the order of their times."""
+    from river import stats, utils  # noqa: PLC0415 - a peer
+
+    period = timedelta(seconds=WINDOW_S)
+
+    def act() -> object:
+        store: dict[str, tuple[Any, Any]] = {}
+        for event in events:
+            own = store.get(event.key)
+            if own is None:
+                own = (
+                    utils.TimeRolling(stats.Mean, period=period),
+                    utils.TimeRolling(stats.Var, period=period),
+                )
+                store[event.key] = own
+            moment = _moment(event.time_us).replace(tzinfo=None)
+            for rolling in own:
+                rolling.update(event.data["value"], t=moment)
+                rolling.get()
+        return store
+
+    return {RIVER: act}
+
+
+def bytewax_acts(events: Sequence[StampedEvent]) -> dict[str, Callable[[], object]]:
+    """Return what bytewax does with events."""
+    from bytewax import operators as op  # noqa: PLC0415 - a peer
+    from bytewax.dataflow import Dataflow  # noqa: PLC0415 - a peer
+    from bytewax.operators import windowing  # noqa: PLC0415 - a peer
+    from bytewax.testing import (  # noqa: PLC0415 - a peer
+        TestingSink,
+        TestingSource,
+        run_main,
+    )
+
+    def add(state: list[float], pair: tuple[datetime, float]) -> list[float]:
+        value = pair[1]
+        return [
+            state[0] + 1,
+            state[1] + value,
+            state[2] + value * value,
+            min(state[3], value),
+            max(state[4], value),
+        ]
+
+    def merge(one: list[float], other: list[float]) -> list[float]:
+        added = [a + b for a, b in zip(one[:3], other[:3], strict=True)]
+        return [*added, min(one[3], other[3]), max(one[4], other[4])]
+
+    def act() -> object:
+        found: list[Any] = []
+        pairs = [(e.key, (_moment(e.time_us), e.data["value"])) for e in events]
+        flow = Dataflow("windows")
+        stream = op.input("input", flow, TestingSource(pairs, batch_size=BATCH))
+        folded = windowing.fold_window(
+            "fold",
+            stream,
+            windowing.EventClock(
+                ts_getter=lambda pair: pair[0],
+                wait_for_system_duration=timedelta(minutes=1),
+            ),
+            windowing.SlidingWindower(
+                length=timedelta(seconds=WINDOW_S),
+                offset=timedelta(seconds=10),
+                align_to=_moment(START_US),
+            ),
+            lambda: [0.0, 0.0, 0.0, float("inf"), float("-inf")],
+            add,
+            merge,
+        )
+        op.output("output", folded.down, TestingSink(found))
+        run_main(flow)
+        return found
+
+    return {BYTEWAX: act}
+
+
 def fleet(events: int) -> pa.Table:
     """Return readings, one a second from each of the keys, in order of key."""
     number = np.arange(events).reshape(-1, KEYS).T.ravel()
@@ -407,6 +495,8 @@ def main() -> None:
                     FROM_EVENTS: partial(fold_events, events),
                     ONLINE: partial(fold_columns, columns_of(events)),
                 }
+                if in_order:
+                    acts |= river_acts(events) | bytewax_acts(events)
                 checked = check_online(events)
                 seconds = medians_s(acts, chosen.runs)
                 rates = {peer: len(events) / s / 1e3 for peer, s in seconds.items()}

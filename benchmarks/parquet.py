@@ -2,7 +2,8 @@
 
 A million stamped events of the log's own columns, written to memory and read back. Ours
 is what ``S3EventLog`` does between its rows and S3; rates count the bytes that the
-events take as Arrow, not those of the file.
+events take as Arrow, not those of the file. awswrangler writes a frame of pandas, into
+moto's S3 in this process.
 """
 
 import argparse
@@ -11,8 +12,10 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Final
 
+import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
+from moto import mock_aws
 from pipelines.sensor_anomaly.contract import Reading
 from retrodict_aws.segments import derived, events_schema_of, options_of
 
@@ -20,6 +23,8 @@ from benchmarks.peers import RUNS, enter, medians_s, print_table, write_results
 
 EVENTS: Final = 1_000_000
 KEYS: Final = 1_000
+REGION: Final = "eu-west-1"
+BUCKET: Final = "bench"
 START_US: Final = 1_767_614_400_000_000
 OURS: Final = "retrodict, pyarrow zstd level 1"
 OUR_OPTIONS: Final = options_of(Reading.contract())
@@ -61,9 +66,11 @@ def log(events: int) -> pa.Table:
 
 def writers(table: pa.Table) -> dict[str, Callable[[], bytes]]:
     """Return each way to make a file of `table`, by name."""
+    import awswrangler as wr  # noqa: PLC0415 - slow to import
     import polars as pl  # noqa: PLC0415 - a peer
 
     frame = pl.DataFrame(pl.from_arrow(table))
+    pandas = table.to_pandas()
 
     def with_pyarrow(**options: Any) -> bytes:
         buffer = BytesIO()
@@ -75,9 +82,18 @@ def writers(table: pa.Table) -> dict[str, Callable[[], bytes]]:
         frame.write_parquet(buffer, compression="zstd")
         return buffer.getvalue()
 
+    def with_awswrangler() -> bytes:
+        session = boto3.Session(region_name=REGION)
+        path = f"s3://{BUCKET}/events.parquet"
+        types = {"tags": "array<string>"}
+        wr.s3.to_parquet(pandas, path, dtype=types, boto3_session=session)
+        body = session.client("s3").get_object(Bucket=BUCKET, Key="events.parquet")
+        return bytes(body["Body"].read())
+
     return {
         "pyarrow, default (snappy)": with_pyarrow,
         "polars zstd": with_polars,
+        "awswrangler to moto's S3": with_awswrangler,
         OURS: lambda: with_pyarrow(**OUR_OPTIONS),
     }
 
@@ -102,7 +118,22 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--runs", type=int, default=RUNS)
     chosen = parser.parse_args()
-    table = log(chosen.events)
+    with mock_aws():
+        boto3.client("s3", region_name=REGION).create_bucket(
+            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+        measure(chosen.events, chosen.runs)
+
+
+def measure(events: int, runs: int) -> None:
+    """Measure, print the tables and write the results.
+
+    Raises
+    ------
+    SystemExit
+        A file lacks something.
+    """
+    table = log(events)
     size = table.nbytes / MEGABYTE
     written = {name: write() for name, write in writers(table).items()}
     if any(
@@ -118,7 +149,7 @@ def main() -> None:
         ("write", writers(table)),
         ("read", readers(written[OURS])),
     ):
-        seconds = medians_s(acts, chosen.runs)
+        seconds = medians_s(acts, runs)
         rates = {name: size / took for name, took in seconds.items()}
         heading = f"{title} {len(table):,} events, {size:.0f} MB of Arrow"
         print_table(heading, "MB/s", rates, [OURS])

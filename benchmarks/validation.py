@@ -96,7 +96,9 @@ def base64_only(event: dict[str, Any]) -> Act:
 
 
 def _one_by_one(
-    event: dict[str, Any], read: Callable[[bytes], object], error: type[Exception]
+    event: dict[str, Any],
+    read: Callable[[bytes], object],
+    error: type[Exception] | tuple[type[Exception], ...],
 ) -> Act:
     def act() -> int:
         good, bad = [], []
@@ -164,6 +166,61 @@ def _model() -> Any:
         dataschema=(Literal["sensor.reading/v1"], ...),
         data=(data, ...),
     )
+
+
+def _json_schema() -> Callable[[bytes], object]:
+    """Return a reader by the JSON Schema of the reading."""
+    import jsonschema  # noqa: PLC0415 - of the peers' environment
+
+    validator = jsonschema.Draft202012Validator(_model().model_json_schema())
+
+    def read(raw: bytes) -> object:
+        document = json.loads(raw)
+        validator.validate(document)
+        return document
+
+    return read
+
+
+def _frames(event: dict[str, Any]) -> Act:
+    """Return pandera over one frame a batch.
+
+    What is no JSON never comes into the frame. Where one value is no number, pandera
+    does not look at the range of the others.
+    """
+    import pandas as pd  # noqa: PLC0415 - of the peers' environment
+    import pandera.pandas as pa  # noqa: PLC0415 - of the peers' environment
+
+    schema = pa.DataFrameSchema(
+        {
+            "specversion": pa.Column(str, pa.Check.isin(["1.0"])),
+            "id": pa.Column(str, pa.Check.str_length(1, 256)),
+            "source": pa.Column(str, pa.Check.str_length(1, 256)),
+            "type": pa.Column(str, pa.Check.isin(["sensor.reading"])),
+            "subject": pa.Column(str, pa.Check.str_length(1, 256)),
+            "time": pa.Column("datetime64[us, UTC]", coerce=True),
+            "dataschema": pa.Column(str, pa.Check.isin(["sensor.reading/v1"])),
+            "data.sensor_id": pa.Column(
+                str, pa.Check.str_matches(r"^[a-z0-9-]{1,64}\Z")
+            ),
+            "data.value": pa.Column(float, pa.Check.in_range(-40, 125), coerce=True),
+        }
+    )
+
+    def act() -> int:
+        documents = []
+        for text in _texts(event):
+            try:
+                documents.append(json.loads(binascii.a2b_base64(text)))
+            except ValueError:
+                continue
+        frame = pd.json_normalize(documents)
+        try:
+            return len(schema.validate(frame, lazy=True))
+        except pa.errors.SchemaErrors as wrong:
+            return len(frame) - int(wrong.failure_cases["index"].nunique())
+
+    return act
 
 
 def _powertools(
@@ -245,6 +302,7 @@ def ours(event: dict[str, Any]) -> Act:
 
 def paths(event: dict[str, Any]) -> dict[str, Act]:
     """Return every path over one batch, by name."""
+    import jsonschema  # noqa: PLC0415
     import msgspec  # noqa: PLC0415 - of the peers' environment
     import orjson  # type: ignore[import-not-found]  # noqa: PLC0415
     import pydantic  # noqa: PLC0415
@@ -273,6 +331,10 @@ def paths(event: dict[str, Any]) -> dict[str, Act]:
         PARSER: _powertools(
             event, lambda record: record.kinesis.data, _parser_model(model)
         ),
+        "json + jsonschema": _one_by_one(
+            event, _json_schema(), (ValueError, jsonschema.ValidationError)
+        ),
+        "pandera, one frame a batch": _frames(event),
         OURS: ours(event),
     }
 
