@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
-from math import nan
+from math import isnan, nan
 from typing import Any, Final
 
 from retrodict import codec, kernel
@@ -259,9 +259,11 @@ def _features(
     columns: list[list[Number | None]] = []
     for place, integral in enumerate(compiled.integral):
         leaf: list[Any] = row[place * keys : (place + 1) * keys].tolist()
+        if isnan(sum(leaf)):  # as it is where one of them is
+            leaf = [None if isnan(value) else value for value in leaf]
         if integral:
-            leaf = [v if v != v else int(v) for v in leaf]  # noqa: PLR0124 - NaN
-        columns.append([None if v != v else v for v in leaf])  # noqa: PLR0124 - NaN
+            leaf = [None if value is None else int(value) for value in leaf]
+        columns.append(leaf)
     return definition.program.run_columns(columns, keys)
 
 
