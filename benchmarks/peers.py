@@ -36,7 +36,7 @@ ONE_THREAD: Final = {
 def enter() -> None:
     """Go on only inside the peers' environment, on one core; else start again there."""
     if Path(sys.prefix).resolve() != VENV.resolve():
-        _install()
+        install(VENV, REQUIREMENTS)
         layers = [
             ROOT / f"layers/{n}/python" for n in ("core", "adapters", "pipelines")
         ]
@@ -49,27 +49,33 @@ def enter() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def _install() -> None:
-    """Make the environment, unless it is there for exactly these requirements."""
+def install(venv: Path, requirements: Sequence[Path]) -> None:
+    """Make an environment, unless it is there for exactly these requirements.
+
+    Raises
+    ------
+    SystemExit
+        There is no uv to make it with.
+    """
     wanted = hashlib.sha256(
-        b"".join(path.read_bytes() for path in REQUIREMENTS)
+        b"".join(path.read_bytes() for path in requirements)
     ).hexdigest()
-    mark = VENV / "installed-for.txt"
+    mark = venv / "installed-for.txt"
     if mark.exists() and mark.read_text() == wanted:
         return
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv is None:
         raise SystemExit("uv is not installed: run make setup")
-    print(f"installing the peers into {VENV.name}, once", file=sys.stderr, flush=True)
+    print(f"installing the peers into {venv.name}, once", file=sys.stderr, flush=True)
     steps = (
-        [uv, "venv", "-q", "--clear", "--python", sys.executable, str(VENV)],
+        [uv, "venv", "-q", "--clear", "--python", sys.executable, str(venv)],
         [uv, "pip", "install", "-q", "--compile-bytecode"]
-        + [part for path in REQUIREMENTS for part in ("-r", str(path))],
+        + [part for path in requirements for part in ("-r", str(path))],
     )
     for step in steps:
         subprocess.run(  # noqa: S603 - uv, with our own files
-            step, check=True, env={**os.environ, "VIRTUAL_ENV": str(VENV)}
+            step, check=True, env={**os.environ, "VIRTUAL_ENV": str(venv)}
         )
     mark.write_text(wanted)
 
@@ -126,7 +132,7 @@ def write_results(name: str, tables: Mapping[str, Any]) -> None:
 def main() -> None:
     """Make the environment, so that a first benchmark need not wait for it."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    _install()
+    install(VENV, REQUIREMENTS)
     print(VENV.relative_to(ROOT))
 
 
