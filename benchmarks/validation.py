@@ -204,13 +204,15 @@ def _parser_model(model: Any) -> Any:
 class Drain:
     """Both ports of the function, which keep nothing.
 
-    Events become the records that ``KinesisEventStream`` would put.
+    Events become the records that ``KinesisEventStream`` would put, rejects the body of
+    the object that ``S3Quarantine`` would.
     """
 
     def __init__(self) -> None:
         from retrodict_aws.kinesis_event_stream import encode  # noqa: PLC0415 - later
+        from retrodict_aws.s3_quarantine import body  # noqa: PLC0415 - later
 
-        self._encode = encode
+        self._encode, self._body = encode, body
         self.rejected = self.bytes = 0
 
     def put(self, first: Any, documents: Any = None) -> None:
@@ -221,6 +223,7 @@ class Drain:
                     self.bytes += len(data)
         else:
             self.rejected += len(documents)
+            self.bytes += len(self._body(documents))
 
 
 def ours(event: dict[str, Any]) -> Act:

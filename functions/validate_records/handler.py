@@ -57,8 +57,7 @@ def handle(
     """Judge every record, keep the rejects, forward the rest in order per key."""
     judged = validate_batch(records, load_catalog())
     if judged.rejected:
-        documents = [rejected.as_json() for rejected in judged.rejected]
-        quarantine.put(segment_name(records), documents)
+        quarantine.put(segment_name(records), judged.rejected)
     stream.put(judged.batches)
     return Counter(
         AcceptedRecords=judged.accepted, RejectedRecords=len(judged.rejected)
