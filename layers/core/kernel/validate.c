@@ -783,12 +783,16 @@ static const Contract *opened(const Batch *batch, Lane *lane, int is_payload_jud
 #define PUT(to, literal) (memcpy(to, literal, sizeof literal - 1), (to) + sizeof literal - 1)
 
 static uint8_t *put_whole(uint8_t *to, int64_t value) {
-    uint8_t digits[20];
-    int count = 0;
-    do digits[count++] = (uint8_t)('0' + value % 10);
-    while (value /= 10);
-    while (count) *to++ = digits[--count];
-    return to;
+    uint8_t digits[20], *first = digits + sizeof digits;
+    uint64_t left = (uint64_t)value;
+    for (; left >= 100; left /= 100) {
+        uint32_t two = (uint32_t)(left % 100);
+        *--first = (uint8_t)('0' + two % 10);
+        *--first = (uint8_t)('0' + two / 10);
+    }
+    *--first = (uint8_t)('0' + left % 10);
+    if (left >= 10) *--first = (uint8_t)('0' + left / 10);
+    return put(to, (Text){first, digits + sizeof digits - first});
 }
 
 static void put_digest(const uint32_t state[8], uint8_t *to) {
@@ -798,15 +802,23 @@ static void put_digest(const uint32_t state[8], uint8_t *to) {
             *to++ = (uint8_t)hexadecimal[state[k] >> (28 - 4 * digit) & 15];
 }
 
-static void put_digests(Lane *lane, int64_t is_one_by_one) {
-    uint32_t own[8];
-    if (is_one_by_one) {
-        for (int k = 0; k < lane->waiting; k++) {
-            uint8_t *message = lane->message + lane->room * k;
-            sha256_one(message, sha256_padded(message, lane->size[k]), own);
-            put_digest(own, lane->hole[k]);
+static void put_digests(Lane *lane, int64_t has_instructions) {
+    if (has_instructions) {
+        for (int k = 0; k < lane->waiting; k += AT_ONCE) {
+            const uint8_t *message[AT_ONCE];
+            int64_t blocks[AT_ONCE] = {0};
+            uint32_t state[AT_ONCE][8];
+            for (int m = 0; m < AT_ONCE; m++) {
+                uint8_t *start = lane->message + lane->room * (k + m);
+                message[m] = start;
+                if (k + m < lane->waiting) blocks[m] = sha256_padded(start, lane->size[k + m]);
+            }
+            sha256_two(message, blocks, state);
+            for (int m = 0; m < AT_ONCE && k + m < lane->waiting; m++)
+                put_digest(state[m], lane->hole[k + m]);
         }
     } else {
+        uint32_t own[8];
         Words state[8] = {0};
         for (int k = lane->waiting; k < LANES; k++) lane->size[k] = 0;
         sha256_lanes(lane->message, lane->room, lane->size, state);
@@ -1324,6 +1336,22 @@ static int64_t grouped(const Batch *batch, const Text *key, int32_t *group,
     return groups;
 }
 
+static inline int are_eight_digits(uint64_t v) {
+    const uint64_t each = 0x0101010101010101u;
+    return ((v & (v + each * 6)) & each * 0xf0) == each * 0x30
+        && ((v | (v + each * 6)) & each * 0xf0) == each * 0x30;
+}
+
+static int are_digits(Text text) {
+    const uint8_t *p = text.at;
+    int64_t k = 0;
+    for (; k + 8 <= text.size; k += 8)
+        if (!are_eight_digits(eight(p + k))) return 0;
+    for (; k < text.size; k++)
+        if (p[k] < '0' || p[k] > '9') return 0;
+    return 1;
+}
+
 static int arrival_of(const Text *line, int64_t n, int64_t i, double arrived_s,
                       Arrival *found) {
     Text event_id = line[EVENT_ID * n + i], sequence = line[SEQUENCE * n + i];
@@ -1333,11 +1361,8 @@ static int arrival_of(const Text *line, int64_t n, int64_t i, double arrived_s,
         return 0;
     found->shard = (Text){event_id.at + LEAD, SHARD_DIGITS};
     found->sequence = sequence;
-    for (int k = 0; k < SHARD_DIGITS; k++)
-        if (found->shard.at[k] < '0' || found->shard.at[k] > '9') return 0;
     if (!sequence.size || sequence.size > SEQUENCE_DIGITS) return 0;
-    for (int64_t k = 0; k < sequence.size; k++)
-        if (sequence.at[k] < '0' || sequence.at[k] > '9') return 0;
+    if (!are_digits(found->shard) || !are_digits(sequence)) return 0;
     /* To whole milliseconds, ties to even: what is added leaves no bits for less. */
     const double rounding = 6755399441055744.0;
     double ms = arrived_s * 1000;

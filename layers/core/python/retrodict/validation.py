@@ -159,17 +159,17 @@ def validate_batch(records: Records, catalog: Catalog) -> Judged:
     rejected: list[tuple[int, bytes]] = []
     accepted = 0
     for read in catalog.fast_lane.read(records):
-        if isinstance(read, Refused):
+        if isinstance(read, KeyedBatch):
+            batch = read
+        elif isinstance(read, Refused):
             rejected += read.lines
             continue
-        batch = (
-            read
-            if isinstance(read, KeyedBatch)
-            else _look_closer(read, records, catalog, rejected)
-        )
-        if batch.events:
-            accepted += len(batch.events)
-            batches.append(batch)
+        else:
+            batch = _look_closer(read, records, catalog, rejected)
+            if not batch.events:
+                continue
+        accepted += len(batch.events)
+        batches.append(batch)
     rejected.sort(key=itemgetter(0))
     return Judged(batches, accepted, JsonLines([line for _, line in rejected]))
 
