@@ -16,7 +16,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+Named = TypeVar("Named")
 
 ROOT: Final = Path(__file__).parents[1]
 VENV: Final = ROOT / ".bench-venv"
@@ -81,14 +83,14 @@ def install(venv: Path, requirements: Sequence[Path]) -> None:
 
 
 def medians_s(
-    acts: Mapping[str, Callable[[], object]], runs: int = RUNS
-) -> dict[str, float]:
+    acts: Mapping[Named, Callable[[], object]], runs: int = RUNS
+) -> dict[Named, float]:
     """Return the median time of the processor for each of `acts`, seconds.
 
     They take turns, so that a machine that slows down for a while slows all of them,
     and time that the machine gave to others is nobody's.
     """
-    times: dict[str, list[float]] = {name: [] for name in acts}
+    times: dict[Named, list[float]] = {name: [] for name in acts}
     for act in acts.values():
         act()
     for _ in range(runs):

@@ -25,7 +25,8 @@ from benchmarks.peers import enter, medians_s, print_table, write_results
 
 RECORDS: Final = 500
 RUNS: Final = 101
-"""Batches of each path; short turns, so that a busy machine disturbs few of them."""
+"""Batches of each path and share of bad records, which all take turns: what slows the
+machine down for a while slows all of them."""
 
 SLOW_RUNS: Final = 5
 """Of those that are slow, which are measured last: what they import and leave behind
@@ -321,13 +322,15 @@ def _parser_model(model: Any) -> Any:
 class Drain:
     """Both ports of the function, which keep nothing.
 
-    Events become the records that ``KinesisEventStream`` would put.
+    Events become the records that ``KinesisEventStream`` would put, rejects the body of
+    the object that ``S3Quarantine`` would.
     """
 
     def __init__(self) -> None:
         from retrodict_aws.kinesis_event_stream import encode  # noqa: PLC0415 - later
+        from retrodict_aws.s3_quarantine import body  # noqa: PLC0415 - later
 
-        self._encode = encode
+        self._encode, self._body = encode, body
         self.rejected = self.bytes = 0
 
     def put(self, first: Any, documents: Any = None) -> None:
@@ -338,6 +341,7 @@ class Drain:
                     self.bytes += len(data)
         else:
             self.rejected += len(documents)
+            self.bytes += len(self._body(documents))
 
 
 def ours(event: dict[str, Any]) -> Act:
@@ -407,15 +411,6 @@ def slow_paths(event: dict[str, Any]) -> dict[str, Act]:
     }
 
 
-def measured(
-    acts: dict[str, Act], runs: int
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Return thousands of records a second, and how many were accepted, by name."""
-    accepted = {name: act() for name, act in acts.items()}
-    seconds = medians_s(acts, runs)
-    return {name: RECORDS / took / 1e3 for name, took in seconds.items()}, accepted
-
-
 def main() -> None:
     """Measure, print the tables and write ``out/bench/validation.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -423,24 +418,29 @@ def main() -> None:
     chosen = parser.parse_args()
     tables: dict[str, Any] = {}
     events = {f"{bad:.0%} bad": batch(bad) for bad in BAD}
-    found = {title: measured(paths(e), chosen.runs) for title, e in events.items()}
-    for title, event in events.items():
-        acts = slow_paths(event)
-        rates, accepted = measured(acts, min(chosen.runs, SLOW_RUNS))
-        found[title][0].update(rates)
-        found[title][1].update(accepted)
-    for title, (rates, accepted) in found.items():
+    found: dict[str, dict[str, float]] = {title: {} for title in events}
+    taken: dict[str, dict[str, int]] = {title: {} for title in events}
+    for paths_of, runs in ((paths, chosen.runs), (slow_paths, SLOW_RUNS)):
+        acts = {
+            (title, name): act
+            for title, event in events.items()
+            for name, act in paths_of(event).items()
+        }
+        for (title, name), took_s in medians_s(acts, min(runs, chosen.runs)).items():
+            found[title][name] = RECORDS / took_s / 1e3
+            taken[title][name] = acts[title, name]()
+    for title, rates in found.items():
         size = statistics.mean(
             len(base64.b64decode(text)) for text in _texts(events[title])
         )
         heading = f"{title}, {size:.0f} B a record"
         print_table(heading, "thousand records/s", rates, [OURS])
-        print(f"accepted {accepted}")
+        print(f"accepted {taken[title]}")
         tables[title] = {
             "record_bytes": size,
             "thousand_records_per_s": rates,
             "ours_to_peer": {name: rates[OURS] / rate for name, rate in rates.items()},
-            "accepted": accepted,
+            "accepted": taken[title],
             "runs": chosen.runs,
         }
     good, some = (table["thousand_records_per_s"][OURS] for table in tables.values())

@@ -13,6 +13,7 @@ from retrodict.validation import (
     Rejected,
     validate_batch,
 )
+from retrodict.wire import line_of
 from retrodict_aws.kinesis_batch import DeliveredBatch
 
 Given = tuple[bytes, Arrival]
@@ -60,8 +61,9 @@ def disagreement(
             events.setdefault(verdict.event.key, []).append(verdict.event.to_json())
             types.setdefault(verdict.event.key, set()).add(verdict.event.type)
     rejected = [verdict for verdict in verdicts if isinstance(verdict, Rejected)]
-    if judged.rejected != rejected:
-        return f"rejected in a batch {judged.rejected}, one by one {rejected}"
+    lines = b"".join(line_of(verdict.as_json()) for verdict in rejected)
+    if judged.rejected.text != lines or len(judged.rejected) != len(rejected):
+        return f"rejected in a batch {judged.rejected.text!r}, one by one {lines!r}"
     found = {batch.key: batch.events for batch in judged.batches}
     for key in events.keys() | found.keys():
         wired = found.get(key)

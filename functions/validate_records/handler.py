@@ -29,13 +29,7 @@ from retrodict.pipeline import load_catalog
 from retrodict.ports import EventStream, Quarantine
 from retrodict.validation import validate_batch
 from retrodict_aws.clients import client
-from retrodict_aws.kinesis_batch import (
-    BatchResponse,
-    DeliveredBatch,
-    again_from,
-    done,
-    segment_name,
-)
+from retrodict_aws.kinesis_batch import BatchResponse, DeliveredBatch, again_from, done
 from retrodict_aws.kinesis_event_stream import KinesisEventStream
 from retrodict_aws.s3_quarantine import S3Quarantine
 
@@ -57,8 +51,7 @@ def handle(
     """Judge every record, keep the rejects, forward the rest in order per key."""
     judged = validate_batch(records, load_catalog())
     if judged.rejected:
-        documents = [rejected.as_json() for rejected in judged.rejected]
-        quarantine.put(segment_name(records), documents)
+        quarantine.put(records.segment_name, judged.rejected)
     stream.put(judged.batches)
     return Counter(
         AcceptedRecords=judged.accepted, RejectedRecords=len(judged.rejected)
@@ -71,13 +64,13 @@ def handle(
 def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> BatchResponse:
     """Translate the Lambda event; everything else is in `handle`."""
     records = DeliveredBatch(event)
-    metrics.set_timestamp(records[-1].arrived_at_us // 1000)
+    metrics.set_timestamp(records.arrived_at_us(-1) // 1000)
     try:
         counts = handle(records, *ports())
     except TransientError as error:
         logger.warning("batch not finished", extra={"cause": str(error)})
         metrics.add_metric("UnfinishedBatches", MetricUnit.Count, 1)
-        return again_from(records[0].sequence_number)
+        return again_from(records.sequence_numbers[0])
     for name, count in counts.items():
         metrics.add_metric(name, MetricUnit.Count, count)
     return done()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 from retrodict import strict_json
-from retrodict.fast_lane import Columns, FastLane, Unsure
+from retrodict.fast_lane import Columns, FastLane, Refused, Unsure
 from retrodict.ports import KeyedBatch
 from retrodict.validation import Accepted, Arrival, Catalog, Rejected, validate
 from retrodict.wire import WireEvents
@@ -107,7 +107,7 @@ def test_the_oracle_catches_a_sabotaged_validator(
 class _Hasty(FastLane):
     """A lane that takes the beginning of an event for the event."""
 
-    def read(self, columns: Columns) -> Iterator[KeyedBatch | Unsure]:
+    def read(self, columns: Columns) -> Iterator[KeyedBatch | Unsure | Refused]:
         for one in super().read(columns):
             if isinstance(one, KeyedBatch) and isinstance(one.events, WireEvents):
                 wired = one.events

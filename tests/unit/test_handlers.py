@@ -25,6 +25,7 @@ from retrodict_aws.kinesis_batch import (
     DeliveredRecord,
     again_from,
     delivered,
+    segment_name,
 )
 from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.s3_event_log import S3EventLog
@@ -377,9 +378,41 @@ def test_the_sample_event_of_aws_is_read() -> None:
 
     assert found.data == b"Hello, this is a test."
     assert found.arrived_at_us == 1_545_084_650_987_000
-    assert found.arrival_date == "2018-12-17"
     assert found.position.startswith("000000000006-0")
-    assert DeliveredBatch(event)[0] == found
+    batch = DeliveredBatch(event)
+    assert batch.raw(0) == found.data
+    assert batch.arrival(0) == Arrival(found.position, "1", found.arrived_at_us)
+    assert batch.segment_name == segment_name([found])
+    assert batch.segment_name == (
+        "arrived=2018-12-17/shardId-000000000006-"
+        "49590338271490256608559692538361571095921575989-"
+        "49590338271490256608559692538361571095921575989"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arrived_s", "day"),
+    [(1545091199.999, "2018-12-17"), (1545091200.0, "2018-12-18")],
+)
+def test_a_segment_is_named_by_the_day_its_first_record_arrived(
+    arrived_s: float, day: str
+) -> None:
+    (first, second) = (
+        {
+            "eventID": "shardId-000000000006:1",
+            "kinesis": {
+                "partitionKey": "1",
+                "sequenceNumber": sequence,
+                "data": "",
+                "approximateArrivalTimestamp": arrived_s + later_s,
+            },
+        }
+        for sequence, later_s in (("8", 0.0), ("9", 86_400.0))
+    )
+    name = DeliveredBatch({"Records": [first, second]}).segment_name
+
+    assert name == f"arrived={day}/shardId-000000000006-8-9"
+    assert name == segment_name(delivered({"Records": [first, second]}))
 
 
 def test_an_empty_sequence_number_is_never_answered() -> None:

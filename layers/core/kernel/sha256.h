@@ -1,5 +1,5 @@
 /* SHA-256 (FIPS 180-4): of four messages at once, in the vectors of any machine, and of
- * one, by the instructions that many x86 processors have for it. */
+ * two, by the instructions that many x86 processors have for it. */
 
 #ifndef RETRODICT_SHA256_H
 #define RETRODICT_SHA256_H
@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 4, BLOCK = 64 };
+enum { LANES = 4, AT_ONCE = 2, BLOCK = 64 };
 typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
 
 static const uint32_t ROUND[64] = {
@@ -103,42 +103,79 @@ static inline int has_sha256(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && b & 1u << 29;
 }
 
-/* The SHA-256 of one message with its padding, where `has_sha256`. */
-__attribute__((target("sha,ssse3,sse4.1")))
-static inline void sha256_one(const uint8_t *message, int64_t blocks, uint32_t state[8]) {
+/* Two digests in the making: the words F E B A and H G D C, the lowest first. */
+typedef struct {
+    __m128i feba, hgdc;
+} Halves;
+
+/* Take in a block of each of some messages; what one waits for, others use. */
+__attribute__((target("sha,ssse3,sse4.1"), always_inline))
+static inline void sha256_blocks(Halves *now, const uint8_t *const *block, int messages) {
     const __m128i order = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-    /* The instructions take the words as F E B A and H G D C, the lowest first. */
-    __m128i feba = _mm_set_epi32((int)START[0], (int)START[1], (int)START[4], (int)START[5]);
-    __m128i hgdc = _mm_set_epi32((int)START[2], (int)START[3], (int)START[6], (int)START[7]);
-    for (; blocks--; message += BLOCK) {
-        __m128i first = feba, second = hgdc, w[4];
+    Halves before[AT_ONCE];
+    __m128i w[AT_ONCE][4];
+    for (int m = 0; m < messages; m++) {
+        before[m] = now[m];
         for (int k = 0; k < 4; k++) {
-            const __m128i *from = (const void *)(message + 16 * k);
-            w[k] = _mm_shuffle_epi8(_mm_loadu_si128(from), order);
+            const __m128i *from = (const void *)(block[m] + 16 * k);
+            w[m][k] = _mm_shuffle_epi8(_mm_loadu_si128(from), order);
         }
-        for (int k = 0; k < 16; k++) {
-            const __m128i *constants = (const void *)(ROUND + 4 * k);
-            __m128i sum = _mm_add_epi32(w[k & 3], _mm_loadu_si128(constants));
-            hgdc = _mm_sha256rnds2_epu32(hgdc, feba, sum);
-            feba = _mm_sha256rnds2_epu32(feba, hgdc, _mm_shuffle_epi32(sum, 0x0e));
-            __m128i next = _mm_sha256msg1_epu32(w[k & 3], w[(k + 1) & 3]);
-            next = _mm_add_epi32(next, _mm_alignr_epi8(w[(k + 3) & 3], w[(k + 2) & 3], 4));
-            w[k & 3] = _mm_sha256msg2_epu32(next, w[(k + 3) & 3]);
-        }
-        feba = _mm_add_epi32(feba, first);
-        hgdc = _mm_add_epi32(hgdc, second);
     }
+    for (int k = 0; k < 16; k++) {
+        const __m128i *constants = (const void *)(ROUND + 4 * k);
+        const __m128i constant = _mm_loadu_si128(constants);
+        for (int m = 0; m < messages; m++) {
+            __m128i *v = w[m], sum = _mm_add_epi32(v[k & 3], constant);
+            now[m].hgdc = _mm_sha256rnds2_epu32(now[m].hgdc, now[m].feba, sum);
+            now[m].feba = _mm_sha256rnds2_epu32(now[m].feba, now[m].hgdc,
+                                                _mm_shuffle_epi32(sum, 0x0e));
+            __m128i next = _mm_sha256msg1_epu32(v[k & 3], v[(k + 1) & 3]);
+            next = _mm_add_epi32(next, _mm_alignr_epi8(v[(k + 3) & 3], v[(k + 2) & 3], 4));
+            v[k & 3] = _mm_sha256msg2_epu32(next, v[(k + 3) & 3]);
+        }
+    }
+    for (int m = 0; m < messages; m++) {
+        now[m].feba = _mm_add_epi32(now[m].feba, before[m].feba);
+        now[m].hgdc = _mm_add_epi32(now[m].hgdc, before[m].hgdc);
+    }
+}
+
+__attribute__((target("sha,ssse3,sse4.1")))
+static inline void sha256_end(Halves now, uint32_t state[8]) {
     uint32_t high[4], low[4];
-    memcpy(high, &feba, 16);
-    memcpy(low, &hgdc, 16);
+    memcpy(high, &now.feba, 16);
+    memcpy(low, &now.hgdc, 16);
     const uint32_t found[8] = {high[3], high[2], low[3], low[2], high[1], high[0], low[1], low[0]};
     memcpy(state, found, 32);
+}
+
+/* The SHA-256 of two messages with their padding, where `has_sha256`. */
+__attribute__((target("sha,ssse3,sse4.1")))
+static inline void sha256_two(const uint8_t *const message[AT_ONCE],
+                              const int64_t blocks[AT_ONCE], uint32_t state[AT_ONCE][8]) {
+    const Halves start = {
+        _mm_set_epi32((int)START[0], (int)START[1], (int)START[4], (int)START[5]),
+        _mm_set_epi32((int)START[2], (int)START[3], (int)START[6], (int)START[7]),
+    };
+    Halves now[AT_ONCE] = {start, start};
+    const uint8_t *at[AT_ONCE] = {message[0], message[1]};
+    int64_t both = blocks[0] < blocks[1] ? blocks[0] : blocks[1];
+    for (int64_t block = 0; block < both; block++) {
+        sha256_blocks(now, at, AT_ONCE);
+        for (int m = 0; m < AT_ONCE; m++) at[m] += BLOCK;
+    }
+    for (int m = 0; m < AT_ONCE; m++) {
+        for (int64_t block = both; block < blocks[m]; block++, at[m] += BLOCK)
+            sha256_blocks(&now[m], &at[m], 1);
+        sha256_end(now[m], state[m]);
+    }
 }
 
 #else
 
 static inline int has_sha256(void) { return 0; }
-static inline void sha256_one(const uint8_t *message, int64_t blocks, uint32_t state[8]) {
+static inline void sha256_two(const uint8_t *const message[AT_ONCE],
+                              const int64_t blocks[AT_ONCE], uint32_t state[AT_ONCE][8]) {
     (void)message, (void)blocks, (void)state;
 }
 

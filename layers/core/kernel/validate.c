@@ -1,9 +1,9 @@
 /* The ordinary record of the ingest stream: read, judged and stamped in one pass.
  *
  * What is accepted here `validate` accepts, and the bytes written are those of its event.
- * Nothing is rejected here: whatever is not certain is left to it. So a rule may be
- * narrower than the contract's, and none wider. Of some of the rest it is certain what
- * need not be looked at again: that it is cut off, or all but what is named.
+ * What is rejected here it rejects, and the bytes written are its quarantine document.
+ * Whatever is not certain is left to it, so that a rule may be narrower than the
+ * contract's, and none wider; a reject is written only where all its reasons are certain.
  *
  * Each record is decoded into a buffer that ends with zeros, which no rule takes: every
  * loop over bytes stops there at the latest.
@@ -18,9 +18,17 @@
 enum { LONGEST = 16384, SLACK = 64, ATTRIBUTE = 256, FIELDS = 64, DIGITS = 40 };
 enum { TEXT, WHOLE, NUMBER, TRUTH };
 enum { HAS_LOW = 1, HAS_HIGH = 2, OPEN_LOW = 4, OPEN_HIGH = 8 };
-enum { UNSURE = -1, MIXED = -2, CUT_OFF = -3, FLAWED = -4 };
-enum { FLAWS = 8 };
-enum { SHARD_DIGITS = 12, SEQUENCE_DIGITS = 56, DAY_TEXT = 10, TIME_TEXT = 27 };
+enum { UNSURE = -1, MIXED = -2, REFUSED = -3 };
+enum { OTHERS = 8, BROKEN = 16, SHOWN = 200, SHOWN_KEY = 64, CUT_TEXT = 80 };
+/* Why a field is refused, and why anything else is, the first by missing attribute. */
+enum {
+    MISSING, WRONG_TYPE, OUT_OF_RANGE, TOO_LONG, PATTERN_MISMATCH, NOT_ALLOWED, REASONS,
+};
+enum {
+    CUT_OFF = 6, NO_ZONE, AHEAD_OF_ITSELF, AHEAD_OF_ARRIVAL, OTHER_KEY, OTHER_PARTITION,
+    REFUSALS,
+};
+enum { SHARD_DIGITS = 12, SEQUENCE_DIGITS = 56, TIME_TEXT = 27, DIGEST_TEXT = 64 };
 
 static const int64_t TOLERANCE_US = 300 * 1000000LL, DAY_US = 86400 * 1000000LL;
 static const int64_t EARLIEST_US = 946684800 * 1000000LL;
@@ -36,6 +44,10 @@ typedef struct { /* so many characters of a set */
     int64_t least, most;
 } Step;
 
+typedef struct { /* a reason and what it says was expected, inside of JSON texts */
+    Text code, expected;
+} Promise;
+
 typedef struct {
     Text name, wire, canonical; /* the last two of the default */
     const Step *step;
@@ -44,6 +56,7 @@ typedef struct {
     int64_t low_whole, high_whole;
     int64_t most;
     int32_t kind, is_required, is_nullable, bounds, steps, choices;
+    Promise broken[REASONS];
 } Field;
 
 typedef struct {
@@ -52,16 +65,12 @@ typedef struct {
     const int32_t *sorted;
     int64_t lateness_us, room;
     int32_t fields, key;
+    Promise extra; /* without an address where others are kept */
 } Contract;
 
 typedef struct {
-    int64_t first, start, end, accepted, kind, unsure, from;
+    int64_t first, start, end, accepted, kind, unsure, from, size;
 } Group;
-
-typedef struct { /* of a record in order but for this; places in it, -1 without one */
-    int32_t contract, missing, source, id, fields, extra;
-    int32_t flaw[2 * FLAWS]; /* number and value of fields, then name and value of extra */
-} Flaws;
 
 typedef struct {
     int64_t contracts;
@@ -75,9 +84,13 @@ typedef struct {
     int32_t *order;
     int64_t *span;
     int32_t *kind;
-    Flaws *flaws;
-    int32_t *unsure; /* numbers and kinds of what is not accepted, group by group */
+    int32_t *unsure; /* numbers of what is not certain, group by group */
     int64_t groups, unsures, has_sha256;
+    const Promise *promise;
+    uint8_t *lines; /* documents of what is refused */
+    int64_t lines_room;
+    int64_t *refused; /* number, start and end of each */
+    int64_t refusals;
 } Batch;
 
 static inline uint64_t eight(const uint8_t *p) {
@@ -292,8 +305,7 @@ static int is_inside(const Field *field, double value) {
 }
 
 /* Read a number without an exponent, and write it as the shortest exact decimal. */
-static const uint8_t *number(const uint8_t *p, const Field *field, uint8_t *digits,
-                             Text *wire) {
+static const uint8_t *decimal(const uint8_t *p, uint8_t *digits, double *found, Text *wire) {
     const uint8_t *start = p;
     int is_negative = *p == '-';
     p += is_negative;
@@ -326,7 +338,7 @@ static const uint8_t *number(const uint8_t *p, const Field *field, uint8_t *digi
         if (value < 1e-4 || value >= 1e15 || !is_shortest(said, places, exact))
             return NULL;
     }
-    if (!is_inside(field, is_negative && said ? -value : value)) return NULL;
+    *found = is_negative && said ? -value : value;
     if (said && places) {
         *wire = (Text){start, end - start};
     } else {
@@ -337,6 +349,13 @@ static const uint8_t *number(const uint8_t *p, const Field *field, uint8_t *digi
         *wire = (Text){digits, size + 2};
     }
     return p;
+}
+
+static const uint8_t *number(const uint8_t *p, const Field *field, uint8_t *digits,
+                             Text *wire) {
+    double found;
+    p = decimal(p, digits, &found, wire);
+    return p && is_inside(field, found) ? p : NULL;
 }
 
 static const uint8_t *whole_number(const uint8_t *p, const Field *field, Text *wire) {
@@ -498,16 +517,24 @@ typedef struct {
     unsigned missing;
 } Record;
 
+typedef struct { /* what is wrong of a field, or of an attribute */
+    const Promise *promise;
+    Text field, expected; /* behind what is promised */
+    int32_t is_of_data, size;
+    uint8_t key[2 * SHOWN_KEY + 8], got[2 * SHOWN + 8];
+} Broken;
+
 typedef struct { /* what is known of all records, and the four whose digest is due */
     const Contract *contract;
     uint8_t *message;
     uint8_t *hole[LANES];
     const uint8_t *end; /* of the record */
     int64_t room, most, size[LANES], time_us, observed_us;
-    int waiting, is_cut_off;
+    int waiting, is_cut_off, broken;
     uint8_t raw[LONGEST + SLACK], happened[TIME_TEXT], observed[TIME_TEXT];
     Record record;
     Sixes sixes;
+    Broken why[BROKEN + 1];
 } Lane;
 
 static int attribute_of(Text name, int hint) {
@@ -691,7 +718,7 @@ static const Contract *opened(const Batch *batch, Lane *lane, int is_payload_jud
     const uint8_t *p = blank(lane->raw), *later = NULL, *behind = NULL;
     unsigned seen = 0;
     int next = 0, others = 0;
-    Member other[FLAWS];
+    Member other[OTHERS];
     for (int k = 0; k < DATA; k++) said[k] = (Text){NULL, 0};
     if (*p != '{') return NULL;
     p = blank(p + 1);
@@ -700,7 +727,7 @@ static const Contract *opened(const Batch *batch, Lane *lane, int is_payload_jud
         if (!(p = text_of(lane, p, &name))) return NULL;
         int found = attribute_of(name, next);
         if (found < 0 && !is_payload_judged) {
-            if (others == FLAWS || !is_plain_name(name, other, others)) return NULL;
+            if (others == OTHERS || !is_plain_name(name, other, others)) return NULL;
             other[others++].name = name;
             p = blank(p);
             if (*p++ != ':' || !(p = any_value(lane, blank(p)))) return NULL;
@@ -756,12 +783,16 @@ static const Contract *opened(const Batch *batch, Lane *lane, int is_payload_jud
 #define PUT(to, literal) (memcpy(to, literal, sizeof literal - 1), (to) + sizeof literal - 1)
 
 static uint8_t *put_whole(uint8_t *to, int64_t value) {
-    uint8_t digits[20];
-    int count = 0;
-    do digits[count++] = (uint8_t)('0' + value % 10);
-    while (value /= 10);
-    while (count) *to++ = digits[--count];
-    return to;
+    uint8_t digits[20], *first = digits + sizeof digits;
+    uint64_t left = (uint64_t)value;
+    for (; left >= 100; left /= 100) {
+        uint32_t two = (uint32_t)(left % 100);
+        *--first = (uint8_t)('0' + two % 10);
+        *--first = (uint8_t)('0' + two / 10);
+    }
+    *--first = (uint8_t)('0' + left % 10);
+    if (left >= 10) *--first = (uint8_t)('0' + left / 10);
+    return put(to, (Text){first, digits + sizeof digits - first});
 }
 
 static void put_digest(const uint32_t state[8], uint8_t *to) {
@@ -771,15 +802,23 @@ static void put_digest(const uint32_t state[8], uint8_t *to) {
             *to++ = (uint8_t)hexadecimal[state[k] >> (28 - 4 * digit) & 15];
 }
 
-static void put_digests(Lane *lane, int64_t is_one_by_one) {
-    uint32_t own[8];
-    if (is_one_by_one) {
-        for (int k = 0; k < lane->waiting; k++) {
-            uint8_t *message = lane->message + lane->room * k;
-            sha256_one(message, sha256_padded(message, lane->size[k]), own);
-            put_digest(own, lane->hole[k]);
+static void put_digests(Lane *lane, int64_t has_instructions) {
+    if (has_instructions) {
+        for (int k = 0; k < lane->waiting; k += AT_ONCE) {
+            const uint8_t *message[AT_ONCE];
+            int64_t blocks[AT_ONCE] = {0};
+            uint32_t state[AT_ONCE][8];
+            for (int m = 0; m < AT_ONCE; m++) {
+                uint8_t *start = lane->message + lane->room * (k + m);
+                message[m] = start;
+                if (k + m < lane->waiting) blocks[m] = sha256_padded(start, lane->size[k + m]);
+            }
+            sha256_two(message, blocks, state);
+            for (int m = 0; m < AT_ONCE && k + m < lane->waiting; m++)
+                put_digest(state[m], lane->hole[k + m]);
         }
     } else {
+        uint32_t own[8];
         Words state[8] = {0};
         for (int k = lane->waiting; k < LANES; k++) lane->size[k] = 0;
         sha256_lanes(lane->message, lane->room, lane->size, state);
@@ -789,6 +828,13 @@ static void put_digests(Lane *lane, int64_t is_one_by_one) {
         }
     }
     lane->waiting = 0;
+}
+
+/* Have the digest of the message of so many bytes put into a hole, now or later. */
+static void await_digest(const Batch *batch, Lane *lane, int64_t size, uint8_t *hole) {
+    lane->size[lane->waiting] = size;
+    lane->hole[lane->waiting++] = hole;
+    if (lane->waiting == LANES) put_digests(lane, batch->has_sha256);
 }
 
 static void put_message(const Batch *batch, Lane *lane, const Contract *contract,
@@ -811,15 +857,20 @@ static void put_message(const Batch *batch, Lane *lane, const Contract *contract
         to = put(to, record->wire[place].at ? record->wire[place] : field->canonical);
     }
     to = PUT(to, "}]");
-    lane->size[lane->waiting] = to - start;
-    lane->hole[lane->waiting++] = hole;
-    if (lane->waiting == LANES) put_digests(lane, batch->has_sha256);
+    await_digest(batch, lane, to - start, hole);
 }
 
 typedef struct {
     Text shard, sequence;
     int64_t arrived_us;
 } Arrival;
+
+static uint8_t *put_position(uint8_t *to, const Arrival *arrival) {
+    to = put(to, arrival->shard);
+    *to++ = '-';
+    memset(to, '0', SEQUENCE_DIGITS);
+    return put(to + SEQUENCE_DIGITS - arrival->sequence.size, arrival->sequence);
+}
 
 /* Judge the attributes of an opened record, and when it happened and was observed. */
 static int is_in_order(Lane *lane, const Contract *contract, Text partition_key,
@@ -830,7 +881,6 @@ static int is_in_order(Lane *lane, const Contract *contract, Text partition_key,
     if (!same(said[DATASCHEMA], contract->schema)) return 0;
     if (!same(said[SUBJECT], partition_key) || !is_safe_key(said[SUBJECT])) return 0;
     if (said[CAUSATIONID].at && same(said[CAUSATIONID], said[ID])) return 0;
-    if (!said[TIME].at) return !said[OBSERVEDAT].at;
     uint8_t seen[TIME_TEXT];
     int64_t time_us = time_of(said[TIME], lane->happened);
     int64_t observed_us = arrival->arrived_us;
@@ -852,19 +902,127 @@ static int is_in_order(Lane *lane, const Contract *contract, Text partition_key,
     return 1;
 }
 
-static int32_t place_of(const Lane *lane, const uint8_t *at) {
-    return at ? (int32_t)(at - lane->raw) : -1;
+/* --- what is refused --------------------------------------------------------------- */
+
+/* Write a character inside of a JSON text, unless so many have been. */
+static uint8_t *put_shown(uint8_t *to, uint8_t c, int *left) {
+    if (!*left) return to;
+    --*left;
+    if (c == '"' || c == '\\') *to++ = '\\';
+    *to++ = c;
+    return to;
 }
 
-/* Name what is not certain to be in order of a plain payload and its envelope; 0 where
- * that is the key, nothing, or too much. */
-static int has_flaws(const Batch *batch, Lane *lane, const Contract *contract, Flaws *found) {
+/* Write a text of printable ASCII without backslashes, and of white space, as Python
+ * shows it, inside of a JSON text; at most `most` characters of it and of what is shown. */
+static uint8_t *put_text_shown(uint8_t *to, Text text, int64_t most, int left) {
+    int64_t size = text.size < most ? text.size : most;
+    int has_single = 0, has_double = 0;
+    for (int64_t k = 0; k < size; k++) {
+        has_single |= text.at[k] == '\'';
+        has_double |= text.at[k] == '"';
+    }
+    uint8_t quote = has_single && !has_double ? '"' : '\'';
+    to = put_shown(to, quote, &left);
+    for (int64_t k = 0; k < size; k++) {
+        uint8_t c = text.at[k];
+        int is_white = c == '\n' || c == '\r' || c == '\t';
+        if (is_white || c == quote) to = put_shown(to, '\\', &left);
+        to = put_shown(to, !is_white ? c : c == '\n' ? 'n' : c == '\r' ? 'r' : 't', &left);
+    }
+    return put_shown(to, quote, &left);
+}
+
+/* Write a value that `any_value` has passed over as Python shows it, inside of a JSON
+ * text; NULL where that is not certain. */
+static uint8_t *put_value_shown(uint8_t *to, const uint8_t *p) {
+    uint8_t digits[DIGITS];
+    Text wire;
+    double value;
+    switch (*p) {
+    case '"': return text(p, &wire) ? put_text_shown(to, wire, SHOWN, SHOWN) : NULL;
+    case 't': return PUT(to, "True");
+    case 'f': return PUT(to, "False");
+    case 'n': return PUT(to, "None");
+    default: break;
+    }
+    const uint8_t *behind = p + (*p == '-');
+    while (*behind >= '0' && *behind <= '9') behind++;
+    if (*behind != '.') return put(to, (Text){p, behind - p});
+    return decimal(p, digits, &value, &wire) ? put(to, wire) : NULL;
+}
+
+/* Note what is wrong, to be told what was found in its place; of what is too much, all
+ * takes the last place. */
+static Broken *note(Lane *lane, const Promise *promise, Text field, int is_of_data) {
+    Broken *broken = &lane->why[lane->broken < BROKEN ? lane->broken : BROKEN];
+    lane->broken++;
+    broken->promise = promise;
+    broken->field = field;
+    broken->expected = (Text){broken->key, 0};
+    broken->is_of_data = is_of_data;
+    broken->size = 0;
+    return broken;
+}
+
+static void find(Broken *broken, const uint8_t *end) {
+    broken->size = (int32_t)(end - broken->got);
+}
+
+static void note_nothing(Lane *lane, const Promise *promise, Text field, int is_of_data) {
+    Broken *broken = note(lane, promise, field, is_of_data);
+    find(broken, PUT(broken->got, "nothing"));
+}
+
+/* Note a value that is wrong; NULL where it is not certain how it is shown. */
+static Broken *note_value(Lane *lane, const Promise *promise, Text field, const uint8_t *value) {
+    Broken *broken = note(lane, promise, field, 1);
+    uint8_t *end = put_value_shown(broken->got, value);
+    if (!end) return NULL;
+    find(broken, end);
+    return broken;
+}
+
+static void note_key(Broken *broken, Text key) {
+    uint8_t *end = put_text_shown(broken->key, key, SHOWN_KEY, 2 * SHOWN_KEY);
+    broken->expected.size = end - broken->key;
+}
+
+/* Note what is wrong of a value that is not null and that `value` did not take: perhaps
+ * nothing; 0 where that is not certain. */
+static int judge_value(Lane *lane, const Field *field, const uint8_t *p) {
+    int is_text = *p == '"', is_truth = *p == 't' || *p == 'f', reason = WRONG_TYPE;
+    const uint8_t *behind = p + (*p == '-');
+    while (*behind >= '0' && *behind <= '9') behind++;
+    int is_whole = !is_text && !is_truth && *behind != '.';
+    if (field->kind == TEXT && is_text) {
+        Text said;
+        if (!text(p, &said)) return 0;
+        reason = field->choices ? NOT_ALLOWED : said.size > field->most ? TOO_LONG
+                                                                        : PATTERN_MISMATCH;
+    } else if (field->kind == WHOLE && is_whole) {
+        reason = OUT_OF_RANGE;
+    } else if (field->kind == NUMBER && !is_text && !is_truth) {
+        uint8_t digits[DIGITS];
+        Text wire;
+        double found;
+        if (!decimal(p, digits, &found, &wire)) return 0;
+        Broken *broken = note(lane, &field->broken[OUT_OF_RANGE], field->name, 1);
+        find(broken, put(broken->got, wire));
+        return 1;
+    }
+    return note_value(lane, &field->broken[reason], field->name, p) != NULL;
+}
+
+/* Note what is wrong of a plain payload, and which keys it does not have in common with
+ * its subject; 0 where that is not certain. */
+static int judge_payload(const Batch *batch, Lane *lane, const Contract *contract) {
     Record *record = &lane->record;
-    const Text *said = record->attribute;
-    const Member *extra[FIELDS];
-    int is_known[FIELDS] = {0}, flaws = 0;
-    *found = (Flaws){(int32_t)(contract - batch->contract), (int32_t)record->missing,
-                     place_of(lane, said[SOURCE].at), place_of(lane, said[ID].at), 0, 0, {0}};
+    const Text subject = record->attribute[SUBJECT];
+    const Field *key = &contract->field[contract->key];
+    const Member *other = NULL;
+    int is_known[FIELDS] = {0};
+    if (!is_good_text(key, subject)) return 0;
     for (int32_t k = 0; k < contract->fields; k++) {
         const Field *field = &contract->field[k];
         const Member *member = NULL;
@@ -874,34 +1032,208 @@ static int has_flaws(const Batch *batch, Lane *lane, const Contract *contract, F
             member = &record->member[m];
             is_known[m] = 1;
         }
-        int is_good = member ? value(member->value, field, record->digits[k], &record->wire[k],
-                                     &text) == member->end
-                             : !field->is_required;
-        if (k == contract->key && !(is_good && same(text, said[SUBJECT]))) return 0;
+        if (!member) {
+            if (field->is_required)
+                note_nothing(lane, &field->broken[MISSING], field->name, 1);
+            continue;
+        }
+        int is_good = value(member->value, field, record->digits[k], &record->wire[k], &text)
+                      == member->end;
+        if (field == key && *member->value != 'n' && !(is_good && same(text, subject)))
+            other = member;
         if (is_good) continue;
-        if (flaws == FLAWS) return 0;
-        found->flaw[2 * flaws] = k;
-        found->flaw[2 * flaws++ + 1] = place_of(lane, member ? member->value : NULL);
-        found->fields++;
+        if (*member->value == 'n') {
+            Broken *broken = note(lane, &field->broken[MISSING], field->name, 1);
+            find(broken, PUT(broken->got, "null"));
+        } else if (!judge_value(lane, field, member->value)) {
+            return 0;
+        }
     }
-    for (int m = 0; m < record->members; m++)
-        if (!is_known[m]) extra[found->extra++] = &record->member[m];
-    if (flaws + found->extra > FLAWS) return 0;
-    for (int k = 0; k < found->extra; k++, flaws++) {
-        found->flaw[2 * flaws] = place_of(lane, extra[k]->name.at);
-        found->flaw[2 * flaws + 1] = place_of(lane, extra[k]->value);
+    for (int m = 0; m < record->members; m++) {
+        if (is_known[m] || !contract->extra.code.at) continue;
+        if (!note_value(lane, &contract->extra, record->member[m].name, record->member[m].value))
+            return 0;
     }
-    return flaws || found->missing;
+    if (other) {
+        Broken *broken = note_value(lane, &batch->promise[OTHER_KEY], key->name, other->value);
+        if (!broken) return 0;
+        broken->is_of_data = 0;
+        note_key(broken, subject);
+    }
+    return 1;
 }
 
-/* Say what is certain of a record that was not accepted. */
-static int32_t known_of(const Batch *batch, Lane *lane, Text partition_key,
-                        const Arrival *arrival, Flaws *flaws) {
-    lane->is_cut_off = 0;
+/* Tell whether a text is a time of day and date to which only a zone is missing. */
+static int has_no_zone(Text text) {
+    static const char shape[] = "dddd-dd-ddTdd:dd:dd";
+    enum { WHOLE_TEXT = sizeof shape - 1, MOST_DIGITS = 18 };
+    int64_t size = text.size;
+    if (size != WHOLE_TEXT && (size < WHOLE_TEXT + 2 || size > WHOLE_TEXT + 1 + MOST_DIGITS))
+        return 0;
+    for (int64_t k = 0; k < size; k++) {
+        int is_digit = text.at[k] >= '0' && text.at[k] <= '9';
+        char wanted = k < WHOLE_TEXT ? shape[k] : k == WHOLE_TEXT ? '.' : 'd';
+        if (wanted == 'd' ? !is_digit : text.at[k] != (uint8_t)wanted) return 0;
+    }
+    return 1;
+}
+
+static void note_ahead(Lane *lane, const Promise *promise, Text field, int64_t ahead_us) {
+    if (ahead_us <= TOLERANCE_US) return;
+    Broken *broken = note(lane, promise, field, 0);
+    int64_t whole = ahead_us / 1000000, rest = ahead_us % 1000000;
+    if (rest > 500000 || (rest == 500000 && whole & 1)) whole++;
+    uint8_t *to = put_whole(PUT(broken->got, "'"), whole);
+    find(broken, PUT(to, " s after'"));
+}
+
+/* Note all that is wrong of an opened record; 0 where that is not certain, or nothing. */
+static int judge_all_of(const Batch *batch, Lane *lane, const Contract *contract,
+                        Text partition_key, const Arrival *arrival) {
+    const Text *said = lane->record.attribute;
+    static const Text spoken = {(const uint8_t *)"1.0", 3};
+    if (said[SPECVERSION].at && !same(said[SPECVERSION], spoken)) return 0;
+    if (!same(said[DATASCHEMA], contract->schema) || !is_safe_key(said[SUBJECT])) return 0;
+    if (said[CAUSATIONID].at && same(said[CAUSATIONID], said[ID])) return 0;
+    int64_t time_us = -1, observed_us = arrival->arrived_us;
+    for (int k = SPECVERSION; k <= TIME; k++) {
+        Text name = {(const uint8_t *)NAMES[k], SIZES[k]};
+        if (lane->record.missing >> k & 1) note_nothing(lane, &batch->promise[k], name, 0);
+    }
+    const Text time = {(const uint8_t *)NAMES[TIME], SIZES[TIME]};
+    if (!said[TIME].at || has_no_zone(said[TIME])) {
+        if (said[OBSERVEDAT].at) return 0;
+        if (said[TIME].at) {
+            Broken *broken = note(lane, &batch->promise[NO_ZONE], time, 0);
+            find(broken, put_text_shown(broken->got, said[TIME], SHOWN, SHOWN));
+        }
+    } else {
+        time_us = time_of(said[TIME], lane->happened);
+        if (time_us < 0 || (said[OBSERVEDAT].at && !said[IMPORTID].at)) return 0;
+        uint8_t seen[TIME_TEXT];
+        if (said[OBSERVEDAT].at) observed_us = time_of(said[OBSERVEDAT], seen);
+        else if (said[IMPORTID].at) observed_us = time_us;
+        if (observed_us < 0) return 0;
+    }
+    if (!judge_payload(batch, lane, contract)) return 0;
+    const Text subject = {(const uint8_t *)NAMES[SUBJECT], SIZES[SUBJECT]};
+    if (!same(said[SUBJECT], partition_key)) {
+        Broken *broken = note(lane, &batch->promise[OTHER_PARTITION], subject, 0);
+        note_key(broken, partition_key);
+        find(broken, put_text_shown(broken->got, said[SUBJECT], SHOWN, SHOWN));
+    }
+    if (time_us >= 0) {
+        Text when = time;
+        note_ahead(lane, &batch->promise[AHEAD_OF_ITSELF], time, time_us - observed_us);
+        if (said[OBSERVEDAT].at) when = (Text){(const uint8_t *)NAMES[OBSERVEDAT], SIZES[OBSERVEDAT]};
+        note_ahead(lane, &batch->promise[AHEAD_OF_ARRIVAL], when, observed_us - arrival->arrived_us);
+    }
+    return lane->broken && lane->broken <= BROKEN;
+}
+
+/* Note that a record ends too early, and show its end. */
+static void note_cut_off(const Batch *batch, Lane *lane) {
+    static const Text record = {(const uint8_t *)"record", 6};
+    const uint8_t *start = blank(lane->raw), *end = lane->end;
+    while (end[-1] == ' ') end--;
+    if (end - start > CUT_TEXT) start = end - CUT_TEXT;
+    Broken *broken = note(lane, &batch->promise[CUT_OFF], record, 0);
+    find(broken, put_text_shown(broken->got, (Text){start, end - start}, SHOWN, SHOWN));
+}
+
+/* Tell whether a text is itself inside of a JSON text; none is empty. */
+static int is_plain(Text text) {
+    for (int64_t k = 0; k < text.size; k++) {
+        uint8_t c = text.at[k];
+        if (c < 0x20 || c > 0x7e || c == '"' || c == '\\') return 0;
+    }
+    return text.size > 0;
+}
+
+static uint8_t *put_text_or_null(uint8_t *to, Text text) {
+    if (!text.at) return PUT(to, "null");
+    *to++ = '"';
+    to = put(to, text);
+    *to++ = '"';
+    return to;
+}
+
+static uint8_t *put_reasons(const Lane *lane, uint8_t *to) {
+    for (int k = 0; k < lane->broken; k++) {
+        Text code = lane->why[k].promise->code;
+        int before = 0;
+        while (before < k && !same(lane->why[before].promise->code, code)) before++;
+        if (before < k) continue;
+        if (k) *to++ = ',';
+        to = put_text_or_null(to, code);
+    }
+    to = PUT(to, "],\"reasons\":[");
+    for (int k = 0; k < lane->broken; k++) {
+        const Broken *broken = &lane->why[k];
+        if (k) *to++ = ',';
+        to = PUT(to, "{\"code\":\"");
+        to = put(to, broken->promise->code);
+        to = PUT(to, "\",\"field\":\"");
+        if (broken->is_of_data) to = PUT(to, "data.");
+        to = put(to, broken->field);
+        to = PUT(to, "\",\"expected\":\"");
+        to = put(to, broken->promise->expected);
+        to = put(to, broken->expected);
+        to = PUT(to, "\",\"got\":\"");
+        to = put(to, (Text){broken->got, broken->size});
+        to = PUT(to, "\"}");
+    }
+    return to;
+}
+
+/* Write the quarantine document of the record in `lane->raw`, which is not accepted, as
+ * a line; NULL where it is not certain. */
+static uint8_t *refused(const Batch *batch, Lane *lane, Text base64, Text partition_key,
+                        const Arrival *arrival, uint8_t *to) {
+    Text source = {NULL, 0}, id = source, key = source;
+    lane->is_cut_off = lane->broken = 0;
     const Contract *contract = opened(batch, lane, 0);
-    if (!contract) return lane->is_cut_off ? CUT_OFF : UNSURE;
-    if (!is_in_order(lane, contract, partition_key, arrival)) return UNSURE;
-    return has_flaws(batch, lane, contract, flaws) ? FLAWED : UNSURE;
+    if (!is_plain(partition_key)) return NULL;
+    if (contract) {
+        if (!judge_all_of(batch, lane, contract, partition_key, arrival)) return NULL;
+        source = lane->record.attribute[SOURCE];
+        id = lane->record.attribute[ID];
+        key = lane->record.attribute[SUBJECT];
+    } else if (lane->is_cut_off) {
+        note_cut_off(batch, lane);
+    } else {
+        return NULL;
+    }
+    enum { FIXED = 512, EACH = 64 };
+    int64_t room = FIXED + base64.size + partition_key.size + source.size + id.size + key.size;
+    for (int k = 0; k < lane->broken; k++) {
+        const Broken *broken = &lane->why[k];
+        room += EACH + 2 * broken->promise->code.size + broken->promise->expected.size
+                + broken->field.size + broken->expected.size + broken->size;
+    }
+    if (batch->lines + batch->lines_room - to < room) return NULL;
+    to = PUT(to, "{\"position\":\"");
+    to = put_position(to, arrival);
+    to = PUT(to, "\",\"arrival_us\":");
+    to = put_whole(to, arrival->arrived_us);
+    to = PUT(to, ",\"partition_key\":\"");
+    to = put(to, partition_key);
+    to = PUT(to, "\",\"codes\":[");
+    to = put_reasons(lane, to);
+    to = PUT(to, "],\"source\":");
+    to = put_text_or_null(to, source);
+    to = PUT(to, ",\"id\":");
+    to = put_text_or_null(to, id);
+    to = PUT(to, ",\"key\":");
+    to = put_text_or_null(to, key);
+    to = PUT(to, ",\"sha256\":\"");
+    Text raw = {lane->raw, lane->end - lane->raw};
+    put(lane->message + lane->room * lane->waiting, raw);
+    await_digest(batch, lane, raw.size, to);
+    to += DIGEST_TEXT;
+    to = PUT(to, "\",\"bytes_base64\":\"");
+    to = put(to, base64);
+    return PUT(to, "\"}\n");
 }
 
 /* Judge the record in `lane->raw`, and write its event; NULL where it is not certain. */
@@ -935,18 +1267,14 @@ static uint8_t *judged(const Batch *batch, Lane *lane, Text partition_key,
         to = put(to, record->wire[k].at ? record->wire[k] : field->wire);
     }
     to = PUT(to, "},\"position\":\"");
-    to = put(to, arrival->shard);
-    *to++ = '-';
-    memset(to, '0', SEQUENCE_DIGITS);
-    to += SEQUENCE_DIGITS - arrival->sequence.size;
-    to = put(to, arrival->sequence);
+    to = put_position(to, arrival);
     to = PUT(to, "\",\"observedat\":\"");
     to = put(to, (Text){lane->observed, TIME_TEXT});
     to = observed_us - time_us > contract->lateness_us ? PUT(to, "\",\"late\":true")
                                                        : PUT(to, "\",\"late\":false");
     to = PUT(to, ",\"tags\":[],\"digest\":\"");
     put_message(batch, lane, contract, time_us, to);
-    to += 64;
+    to += DIGEST_TEXT;
     *to++ = '"';
     for (int k = CAUSATIONID; k <= CORRELATIONID; k++) {
         if (!said[k].at) continue;
@@ -993,19 +1321,35 @@ static int64_t grouped(const Batch *batch, const Text *key, int32_t *group,
             place = (place + 1) & (places - 1);
         if (table[place] < 0) {
             table[place] = (int32_t)groups;
-            batch->group[groups] = (Group){i, 0, 0, 0, UNSURE, 0, 0};
+            batch->group[groups] = (Group){i, 0, 0, 0, UNSURE, 0, 0, 0};
             next[groups++] = 0;
         }
         group[i] = table[place];
         next[group[i]]++;
     }
     for (int64_t g = 0, before = 0; g < groups; g++) {
-        int64_t count = next[g];
+        batch->group[g].size = next[g];
         next[g] = batch->group[g].from = before;
-        before += count;
+        before += batch->group[g].size;
     }
     for (int64_t i = 0; i < n; i++) batch->order[next[group[i]]++] = (int32_t)i;
     return groups;
+}
+
+static inline int are_eight_digits(uint64_t v) {
+    const uint64_t each = 0x0101010101010101u;
+    return ((v & (v + each * 6)) & each * 0xf0) == each * 0x30
+        && ((v | (v + each * 6)) & each * 0xf0) == each * 0x30;
+}
+
+static int are_digits(Text text) {
+    const uint8_t *p = text.at;
+    int64_t k = 0;
+    for (; k + 8 <= text.size; k += 8)
+        if (!are_eight_digits(eight(p + k))) return 0;
+    for (; k < text.size; k++)
+        if (p[k] < '0' || p[k] > '9') return 0;
+    return 1;
 }
 
 static int arrival_of(const Text *line, int64_t n, int64_t i, double arrived_s,
@@ -1017,11 +1361,8 @@ static int arrival_of(const Text *line, int64_t n, int64_t i, double arrived_s,
         return 0;
     found->shard = (Text){event_id.at + LEAD, SHARD_DIGITS};
     found->sequence = sequence;
-    for (int k = 0; k < SHARD_DIGITS; k++)
-        if (found->shard.at[k] < '0' || found->shard.at[k] > '9') return 0;
     if (!sequence.size || sequence.size > SEQUENCE_DIGITS) return 0;
-    for (int64_t k = 0; k < sequence.size; k++)
-        if (sequence.at[k] < '0' || sequence.at[k] > '9') return 0;
+    if (!are_digits(found->shard) || !are_digits(sequence)) return 0;
     /* To whole milliseconds, ties to even: what is added leaves no bits for less. */
     const double rounding = 6755399441055744.0;
     double ms = arrived_s * 1000;
@@ -1030,11 +1371,11 @@ static int arrival_of(const Text *line, int64_t n, int64_t i, double arrived_s,
     return 1;
 }
 
-static void judge_all(Batch *batch, Lane *lane, const Text *line, const int32_t *group) {
+static void judge_all(Batch *batch, Lane *lane, const Text *column, const int32_t *group) {
     int64_t n = batch->n;
-    uint8_t *to = batch->wire, *end = to + batch->room;
+    uint8_t *to = batch->wire, *end = to + batch->room, *lines = batch->lines;
     Group *now = NULL;
-    batch->unsures = 0;
+    batch->unsures = batch->refusals = 0;
     for (int64_t k = 0; k < n; k++) {
         int64_t i = batch->order[k];
         if (now != &batch->group[group[i]]) {
@@ -1043,21 +1384,29 @@ static void judge_all(Batch *batch, Lane *lane, const Text *line, const int32_t 
         }
         batch->span[2 * i] = batch->span[2 * i + 1] = batch->kind[i] = UNSURE;
         Arrival arrival;
-        Text from = line[BYTES * n + i], key = line[KEY * n + i];
+        Text from = column[BYTES * n + i], key = column[KEY * n + i];
         int64_t size = -1;
-        if (arrival_of(line, n, i, batch->arrived_s[i], &arrival))
+        if (arrival_of(column, n, i, batch->arrived_s[i], &arrival))
             size = decode(&lane->sixes, from, lane->raw);
-        uint8_t *start = to + (now->accepted > 0), *written = NULL;
+        uint8_t *start = to + (now->accepted > 0), *written = NULL, *line = NULL;
         if (size >= 0 && size <= LONGEST && end - start >= 2 * size + lane->most) {
             memset(lane->raw + size, 0, SLACK);
             lane->end = lane->raw + size;
             written = judged(batch, lane, key, &arrival, start);
-            if (!written) batch->kind[i] = known_of(batch, lane, key, &arrival, &batch->flaws[i]);
+            if (!written) line = refused(batch, lane, from, key, &arrival, lines);
+        }
+        if (line) {
+            int64_t *told = batch->refused + 3 * batch->refusals++;
+            told[0] = i;
+            told[1] = lines - batch->lines;
+            told[2] = line - batch->lines;
+            batch->kind[i] = REFUSED;
+            lines = line;
+            continue;
         }
         if (!written) {
             now->unsure++;
-            batch->unsure[2 * batch->unsures] = (int32_t)i;
-            batch->unsure[2 * batch->unsures++ + 1] = batch->kind[i];
+            batch->unsure[batch->unsures++] = (int32_t)i;
             continue;
         }
         if (now->accepted++) *to = ',';

@@ -3,12 +3,15 @@
 from array import array
 from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, TypedDict
+from datetime import date
+from typing import Any, Final, TypedDict
 
 import msgspec
 from retrodict.stamps import position
 from retrodict.validation import Arrival
+
+_DAY_US: Final = 86_400_000_000
+_EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 class ItemFailure(TypedDict):
@@ -42,11 +45,6 @@ class DeliveredRecord(msgspec.Struct, frozen=True, gc=False):
     def position(self) -> str:
         """Place of the record in the order of knowing."""
         return position(self.shard_id, self.sequence_number)
-
-    @property
-    def arrival_date(self) -> str:
-        """Date of arrival, UTC, as ``YYYY-MM-DD``."""
-        return datetime.fromtimestamp(self.arrived_at_us / 1e6, UTC).date().isoformat()
 
 
 def delivered(event: Mapping[str, Any]) -> list[DeliveredRecord]:
@@ -83,24 +81,30 @@ class DeliveredBatch:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __getitem__(self, place: int) -> DeliveredRecord:
-        """Return one record."""
-        return DeliveredRecord(
-            self.event_ids[place].partition(":")[0],
-            self.sequence_numbers[place],
-            self.partition_keys[place],
-            round(self.arrived_s[place] * 1000) * 1000,
-            self.raw(place),
-        )
+    def arrived_at_us(self, place: int) -> int:
+        """Return when a record arrived, exact to the millisecond."""
+        return round(self.arrived_s[place] * 1000) * 1000
 
     def arrival(self, place: int) -> Arrival:
         """Return how a record came."""
-        shard_id = self.event_ids[place].partition(":")[0]
         return Arrival(
-            position(shard_id, self.sequence_numbers[place]),
+            position(self._shard_id(place), self.sequence_numbers[place]),
             self.partition_keys[place],
-            round(self.arrived_s[place] * 1000) * 1000,
+            self.arrived_at_us(place),
         )
+
+    @property
+    def segment_name(self) -> str:
+        """The name that belongs to exactly this run of records."""
+        return _name(
+            self.arrived_at_us(0),
+            self._shard_id(0),
+            self.sequence_numbers[0],
+            self.sequence_numbers[-1],
+        )
+
+    def _shard_id(self, place: int) -> str:
+        return self.event_ids[place].partition(":")[0]
 
     def raw(self, place: int) -> bytes:
         """Return the bytes of a record."""
@@ -125,10 +129,17 @@ def again_from(sequence_number: str) -> BatchResponse:
     return {"batchItemFailures": [{"itemIdentifier": sequence_number}]}
 
 
-def segment_name(records: Sequence[DeliveredRecord] | DeliveredBatch) -> str:
+def segment_name(records: Sequence[DeliveredRecord]) -> str:
     """Return the name that belongs to exactly this run of records."""
     first, last = records[0], records[-1]
-    return (
-        f"arrived={first.arrival_date}/"
-        f"{first.shard_id}-{first.sequence_number}-{last.sequence_number}"
+    return _name(
+        first.arrived_at_us,
+        first.shard_id,
+        first.sequence_number,
+        last.sequence_number,
     )
+
+
+def _name(arrived_at_us: int, shard_id: str, first: str, last: str) -> str:
+    day = date.fromordinal(_EPOCH + arrived_at_us // _DAY_US)
+    return f"arrived={day.isoformat()}/{shard_id}-{first}-{last}"

@@ -33,12 +33,15 @@ Entry = dict[str, Any]
 _quoted: Final = json.encoder.encode_basestring_ascii
 
 
-def encode(batch: KeyedBatch) -> Iterator[bytes]:
+def encode(batch: KeyedBatch) -> Iterable[bytes]:
     """Cut `batch` into records, each below `RECORD_BYTES`, order kept."""
     events = batch.events
     if isinstance(events, WireEvents) and 0 < len(events.text) < RECORD_BYTES:
-        yield _record(batch.key, events.types, events.text)
-        return
+        return (_record(batch.key, events.types, events.text),)
+    return _cut(batch.key, events)
+
+
+def _cut(key: str, events: Iterable[StampedEvent]) -> Iterator[bytes]:
     held: list[bytes] = []
     types: set[str] = set()
     size = 0
@@ -46,18 +49,18 @@ def encode(batch: KeyedBatch) -> Iterator[bytes]:
         text = event.to_json()
         grown = size + len(text) + 1
         if held and grown > RECORD_BYTES:
-            yield _record(batch.key, tuple(sorted(types)), b",".join(held))
+            yield _record(key, tuple(sorted(types)), b",".join(held))
             held, types, grown = [], set(), len(text)
         held.append(text)
         types.add(event.type)
         size = grown
     if held:
-        yield _record(batch.key, tuple(sorted(types)), b",".join(held))
+        yield _record(key, tuple(sorted(types)), b",".join(held))
 
 
 def _record(key: str, types: tuple[str, ...], events: bytes) -> bytes:
     head = f'{{"key":{_quoted(key)},"types":{_names(types)},"events":['
-    return b"%b%b]}" % (head.encode(), events)
+    return b"".join((head.encode(), events, b"]}"))
 
 
 @lru_cache(maxsize=256)

@@ -5,10 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from retrodict.errors import StoreUnavailableError
+from retrodict.wire import JsonLines
 
 from retrodict_aws.clients import AWS_ERRORS, error_code
 
 PREFIX: Final = "rejected/"
+
+
+def body(documents: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return what an object of `documents` holds."""
+    return JsonLines.of(documents).text
 
 
 class S3Quarantine:
@@ -20,12 +26,11 @@ class S3Quarantine:
 
     def put(self, name: str, documents: Sequence[Mapping[str, Any]]) -> None:
         """Keep `documents`; see `Quarantine.put`."""
-        body = "".join(json.dumps(d, separators=(",", ":")) + "\n" for d in documents)
         try:
             self._client.put_object(
                 Bucket=self._bucket_name,
                 Key=f"{PREFIX}{name}.jsonl",
-                Body=body.encode(),
+                Body=body(documents),
                 ContentType="application/x-ndjson",
             )
         except AWS_ERRORS as error:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -171,6 +170,10 @@ class FieldRef(Expression):
         Whether it names the entity, must be sent, may be null.
     choices
         The only values allowed, or None.
+    most
+        Characters that a text may have.
+    expected
+        What a reject says of the field, by the reason.
     """
 
     def __init__(
@@ -190,6 +193,10 @@ class FieldRef(Expression):
             self.default = options.default
         self.required = self.default is ABSENT
         _check_options(self)
+        self.most = options.max_length or (
+            DEFAULT_MAX_LENGTH if options.pattern is None else PATTERN_MAX_LENGTH
+        )
+        self.expected = _expected(self)
         self.check: Check = _compile(self)
         if not self.required and self.default is not None:
             wrong: list[Violation] = []
@@ -349,15 +356,38 @@ def _compile(ref: FieldRef) -> Check:
     return _compile_bool(ref)
 
 
+def _expected(ref: FieldRef) -> dict[Reason, str]:
+    noun = _NOUNS[ref.type]
+    return {
+        Reason.MISSING: noun,
+        Reason.WRONG_TYPE: noun,
+        Reason.INTEGER_OUT_OF_RANGE: "at most 2^53",
+        Reason.NOT_A_NUMBER: "a finite number",
+        Reason.OUT_OF_RANGE: _bounds(ref)[1],
+        Reason.TOO_LONG: f"at most {ref.most} characters",
+        Reason.PATTERN_MISMATCH: f"text like {ref.options.pattern}",
+        Reason.NOT_ALLOWED: "one of " + ", ".join(map(repr, (ref.choices or ())[:10])),
+    }
+
+
+def _note(ref: FieldRef) -> Callable[[list[Violation], Reason, Any], None]:
+    """Return what notes that a value breaks a rule of the field."""
+    where, expected = f"data.{ref.name}", ref.expected
+
+    def note(found: list[Violation], reason: Reason, value: Any) -> None:
+        found.append(violation(where, reason, expected[reason], value))
+
+    return note
+
+
 def _compile_choices(ref: FieldRef, choices: tuple[Any, ...]) -> Check:
-    where, kind, allowed = f"data.{ref.name}", ref.type, frozenset(choices)
-    expected = "one of " + ", ".join(map(repr, choices[:10]))
+    note, kind, allowed = _note(ref), ref.type, frozenset(choices)
 
     def check(value: Any, found: list[Violation]) -> Any:
         if type(value) is not kind:
-            found.append(violation(where, Reason.WRONG_TYPE, _NOUNS[kind], value))
+            note(found, Reason.WRONG_TYPE, value)
         elif value not in allowed:
-            found.append(violation(where, Reason.NOT_ALLOWED, expected, value))
+            note(found, Reason.NOT_ALLOWED, value)
         return value
 
     return check
@@ -384,73 +414,64 @@ def _bounds(ref: FieldRef) -> tuple[Callable[[Bound], bool], str]:
 
 
 def _compile_float(ref: FieldRef) -> Check:
-    where = f"data.{ref.name}"
-    is_inside, expected = _bounds(ref)
+    note = _note(ref)
+    is_inside, _ = _bounds(ref)
 
     def check(value: Any, found: list[Violation]) -> Any:
         if type(value) is int:
             if not -EXACT_INTEGER <= value <= EXACT_INTEGER:
-                found.append(
-                    violation(where, Reason.INTEGER_OUT_OF_RANGE, "at most 2^53", value)
-                )
+                note(found, Reason.INTEGER_OUT_OF_RANGE, value)
                 return value
             value = float(value)
         elif type(value) is not float:
-            found.append(violation(where, Reason.WRONG_TYPE, "a number", value))
+            note(found, Reason.WRONG_TYPE, value)
             return value
         if not math.isfinite(value):
-            found.append(
-                violation(where, Reason.NOT_A_NUMBER, "a finite number", value)
-            )
+            note(found, Reason.NOT_A_NUMBER, value)
         elif not is_inside(value):
-            found.append(violation(where, Reason.OUT_OF_RANGE, expected, value))
+            note(found, Reason.OUT_OF_RANGE, value)
         return value + 0.0
 
     return check
 
 
 def _compile_int(ref: FieldRef) -> Check:
-    where = f"data.{ref.name}"
-    is_inside, expected = _bounds(ref)
+    note = _note(ref)
+    is_inside, _ = _bounds(ref)
 
     def check(value: Any, found: list[Violation]) -> Any:
         if type(value) is not int:
-            found.append(violation(where, Reason.WRONG_TYPE, "an integer", value))
+            note(found, Reason.WRONG_TYPE, value)
         elif not is_inside(value):
-            found.append(violation(where, Reason.OUT_OF_RANGE, expected, value))
+            note(found, Reason.OUT_OF_RANGE, value)
         return value
 
     return check
 
 
 def _compile_text(ref: FieldRef) -> Check:
-    where = f"data.{ref.name}"
+    note, most = _note(ref), ref.most
     pattern = ref.options.pattern
     matches = re.compile(pattern).fullmatch if pattern is not None else None
-    most = ref.options.max_length or (
-        PATTERN_MAX_LENGTH if matches else DEFAULT_MAX_LENGTH
-    )
 
     def check(value: Any, found: list[Violation]) -> Any:
         if type(value) is not str:
-            found.append(violation(where, Reason.WRONG_TYPE, "text", value))
+            note(found, Reason.WRONG_TYPE, value)
         elif len(value) > most:
-            expected = f"at most {most} characters"
-            found.append(violation(where, Reason.TOO_LONG, expected, value))
+            note(found, Reason.TOO_LONG, value)
         elif matches is not None and matches(value) is None:
-            expected = f"text like {pattern}"
-            found.append(violation(where, Reason.PATTERN_MISMATCH, expected, value))
+            note(found, Reason.PATTERN_MISMATCH, value)
         return value
 
     return check
 
 
 def _compile_bool(ref: FieldRef) -> Check:
-    where = f"data.{ref.name}"
+    note = _note(ref)
 
     def check(value: Any, found: list[Violation]) -> Any:
         if type(value) is not bool:
-            found.append(violation(where, Reason.WRONG_TYPE, "a boolean", value))
+            note(found, Reason.WRONG_TYPE, value)
         return value
 
     return check
@@ -555,18 +576,16 @@ class Contract:
             return checked, False
         names = self.names
         extra = {name: value for name, value in data.items() if name not in names}
-        self.check_extra(list(extra.items())[:20], found)
+        if not self.keeps_extra:
+            for name, value in list(extra.items())[:20]:
+                found.append(
+                    violation(f"data.{name}", Reason.EXTRA_FIELD, self.only(), value)
+                )
         return checked | extra, True
 
-    def check_extra(
-        self, extra: Iterable[tuple[str, Any]], found: list[Violation]
-    ) -> None:
-        """Judge fields that nobody declared as `check` does."""
-        if self.keeps_extra:
-            return
-        expected = _only(self)
-        for name, value in extra:
-            found.append(violation(f"data.{name}", Reason.EXTRA_FIELD, expected, value))
+    def only(self) -> str:
+        """Return what a reject says of a field that nobody declared."""
+        return "only " + ", ".join(ref.name for ref in self.fields)
 
     def json_schema(self) -> dict[str, Any]:
         """Return the contract as JSON Schema 2020-12.
@@ -591,13 +610,9 @@ class Contract:
         }
 
 
-@cache
-def _only(contract: Contract) -> str:
-    return "only " + ", ".join(ref.name for ref in contract.fields)
-
-
 def _missing(ref: FieldRef, got: str) -> Violation:
-    return Violation(f"data.{ref.name}", Reason.MISSING, _NOUNS[ref.type], got)
+    expected = ref.expected[Reason.MISSING]
+    return Violation(f"data.{ref.name}", Reason.MISSING, expected, got)
 
 
 def _property(ref: FieldRef) -> dict[str, Any]:
@@ -619,8 +634,7 @@ def _property(ref: FieldRef) -> dict[str, Any]:
     if options.pattern is not None:
         found["pattern"] = f"^(?:{options.pattern})$"
     if ref.type is str and ref.choices is None:
-        most = PATTERN_MAX_LENGTH if options.pattern is not None else DEFAULT_MAX_LENGTH
-        found["maxLength"] = options.max_length or most
+        found["maxLength"] = ref.most
     if not ref.required:
         found["default"] = ref.default
     if ref.unit is not None:

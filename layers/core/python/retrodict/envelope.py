@@ -21,6 +21,9 @@ from retrodict.reasons import Reason, Violation, violation
 from retrodict.stamps import from_datetime, from_text, to_text
 
 MAX_ATTRIBUTE: Final = 256
+SHOWN_KEY: Final = 64
+"""Characters of a key that is told of beside another one."""
+
 EARLIEST_US: Final = from_datetime(datetime(2000, 1, 1, tzinfo=UTC))
 LATEST_US: Final = from_datetime(datetime(2100, 1, 1, tzinfo=UTC))
 ATTRIBUTES: Final = frozenset(
@@ -36,6 +39,7 @@ _RFC3339: Final = re.compile(
     r"([Zz]|[+-]\d{2}:[0-5]\d)?",
     re.ASCII,
 )
+_ZONED: Final = "an RFC 3339 time with a zone, such as 2026-01-05T10:00:00Z"
 _DAY_LENGTH: Final = len("2026-01-05")
 _WEST: Final = "-12:00"
 _EAST: Final = "+14:00"
@@ -167,7 +171,7 @@ def parse_time(  # noqa: PLR0911 - one answer a fault
     >>> parse_time("2026-01-05T10:00:00").reason.value
     'time_without_zone'
     """
-    expected = "an RFC 3339 time with a zone, such as 2026-01-05T10:00:00Z"
+    expected = _ZONED
     if not isinstance(value, str):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         reason = Reason.INVALID_TIME if is_number else Reason.WRONG_TYPE
@@ -179,7 +183,7 @@ def parse_time(  # noqa: PLR0911 - one answer a fault
     if len(day) != _DAY_LENGTH:
         return violation(field, Reason.TIME_OUT_OF_RANGE, "a year of 4 digits", value)
     if zone is None:
-        return violation(field, Reason.TIME_WITHOUT_ZONE, expected, value)
+        return without_zone(field, value)
     offset = "+00:00" if zone in "Zz" else zone
     if offset > _WEST if offset[0] == "-" else offset > _EAST:
         expected = f"an offset from {_WEST} to {_EAST}"
@@ -194,6 +198,11 @@ def parse_time(  # noqa: PLR0911 - one answer a fault
         expected = "a time in the years 2000 to 2099"
         return violation(field, Reason.TIME_OUT_OF_RANGE, expected, value)
     return time_us
+
+
+def without_zone(field: str, value: str) -> Violation:
+    """Return what is said of a time that does not say where it is that time."""
+    return violation(field, Reason.TIME_WITHOUT_ZONE, _ZONED, value)
 
 
 def is_finer_than_microseconds(value: Any) -> bool:
@@ -308,6 +317,33 @@ def open_envelope(  # noqa: C901 - one pass over the attributes
 def missing_attribute(name: str) -> Violation:
     """Return what is said of an attribute that is not there."""
     return Violation(name, Reason.MISSING, f"an attribute {name!r}", "nothing")
+
+
+def other_key(name: str, key: str, inner: object) -> Violation:
+    """Return what is said of a key in the data that is not the subject."""
+    expected = f"the subject {key[:SHOWN_KEY]!r}"
+    return violation(name, Reason.KEY_MISMATCH, expected, inner)
+
+
+def other_partition(key: str, partition_key: str) -> Violation:
+    """Return what is said of a subject that is not the partition key."""
+    expected = f"the partition key {partition_key[:SHOWN_KEY]!r}"
+    return violation("subject", Reason.PARTITION_KEY_MISMATCH, expected, key)
+
+
+def ahead_of_itself(ahead_us: int) -> Violation:
+    """Return what is said of an event that happened after it was observed."""
+    return _ahead("time", "at most 5 minutes after it was observed", ahead_us)
+
+
+def ahead_of_arrival(name: str, ahead_us: int) -> Violation:
+    """Return what is said of an event that was observed after it arrived."""
+    return _ahead(name, "at most 5 minutes after its arrival", ahead_us)
+
+
+def _ahead(name: str, expected: str, ahead_us: int) -> Violation:
+    got = f"{ahead_us / 1e6:.0f} s after"
+    return violation(name, Reason.FROM_THE_FUTURE, expected, got)
 
 
 def _wrong_text(name: str, value: Any) -> Violation | None:

@@ -1,8 +1,9 @@
-"""Accept the ordinary record in one pass in C; everything else is for a closer look.
+"""Judge the ordinary record in one pass in C; everything else is for a closer look.
 
 What is accepted here `retrodict.validation` would accept by its own reading, with the
-same event. The lane only ever says "accepted" or "I do not know", so that each of its
-rules may be narrower than the contract, and none wider:
+same event; what is refused, it would refuse, with the same document. Of all else the
+lane says that it does not know, so that each of its rules may be narrower than the
+contract, and none wider:
 
 - Texts are printable ASCII without backslashes: there are no escapes, no surrogates, no
   control or suspicious characters, and a key is spelled in one way.
@@ -11,8 +12,9 @@ rules may be narrower than the contract, and none wider:
 - Times are ``YYYY-MM-DDTHH:MM:SS[.ffffff]Z`` of existing days.
 
 ``layers/core/kernel/validate.c`` reads a whole batch and writes the events of each key
-as the validated stream carries them. A contract or a pattern that it cannot express is
-left to the closer look, and so is everything where there is no library.
+as the validated stream carries them, and the documents of rejects as the quarantine
+keeps them. A contract or a pattern that it cannot express is left to the closer look,
+and so is everything where there is no library.
 """
 
 import ctypes
@@ -29,15 +31,23 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from retrodict.contracts import (
-    DEFAULT_MAX_LENGTH,
     EXACT_INTEGER,
-    PATTERN_MAX_LENGTH,
     Contract,
     Event,
     FieldRef,
 )
+from retrodict.envelope import (
+    ahead_of_arrival,
+    ahead_of_itself,
+    missing_attribute,
+    other_key,
+    other_partition,
+    without_zone,
+)
 from retrodict.kernel import library
 from retrodict.ports import KeyedBatch
+from retrodict.reasons import Reason, Violation
+from retrodict.strict_json import truncated
 from retrodict.wire import WireEvents
 
 LONGEST: Final = 16_384
@@ -57,21 +67,31 @@ _INT64_MOST: Final = (1 << 63) - 1
 _ASCII: Final = 128
 _PRINTABLE: Final = range(0x20, 0x7F)
 _BROKEN_LINES: Final = 2
-_GROUP: Final = 7
+_GROUP: Final = 8
 _MIXED: Final = -2
 
-UNSURE: Final = -1
-"""Nothing is known."""
+_LINE: Final = 1_024
+_LONG_LINE: Final = 32_768
+"""Bytes of a quarantine document beside twice what was delivered, and of a long one;
+where many are long, some are left to the closer look."""
 
-CUT_OFF: Final = -3
-"""The record ends within a text, and is JSON until there."""
-
-FLAWED: Final = -4
-"""The record is plain and in order, but for what `Flaws` name."""
-
-_FLAWS: Final = 6 + 2 * 8
-LACKED: Final = (("specversion", 1), ("id", 2), ("source", 4), ("time", 32))
-"""Attributes that a flawed record may lack, with their bits, as they are judged."""
+_REASONS: Final = (
+    Reason.MISSING, Reason.WRONG_TYPE, Reason.OUT_OF_RANGE, Reason.TOO_LONG,
+    Reason.PATTERN_MISMATCH, Reason.NOT_ALLOWED,
+)  # fmt: skip
+_REFUSALS: Final = (
+    *map(
+        missing_attribute,
+        ("specversion", "id", "source", "type", "subject", "time"),
+    ),
+    truncated(""),
+    without_zone("time", ""),
+    ahead_of_itself(0),
+    ahead_of_arrival("time", 0),
+    other_key("", "", ""),
+    other_partition("", ""),
+)
+"""A violation of each kind that the lane is certain of, beside those of fields."""
 
 _ITEM: Final = re.compile(
     r"(?:\[(?P<set>(?:[^\[\]\\^&|~-]|\\[-\]\[\\^dw.]|-(?!-))+)\]|(?P<escaped>\\[dw.\-/+*?])"
@@ -100,6 +120,12 @@ class StepStruct(ctypes.Structure):
     )  # fmt: skip
 
 
+class PromiseStruct(ctypes.Structure):
+    """`Promise` of ``validate.c``."""
+
+    _fields_ = (("code", TextStruct), ("expected", TextStruct))
+
+
 class FieldStruct(ctypes.Structure):
     """`Field` of ``validate.c``."""
 
@@ -110,6 +136,7 @@ class FieldStruct(ctypes.Structure):
         ("low_whole", c_int64), ("high_whole", c_int64), ("most", c_int64),
         ("kind", c_int32), ("is_required", c_int32), ("is_nullable", c_int32),
         ("bounds", c_int32), ("steps", c_int32), ("choices", c_int32),
+        ("broken", PromiseStruct * len(_REASONS)),
     )  # fmt: skip
 
 
@@ -120,7 +147,7 @@ class ContractStruct(ctypes.Structure):
         ("type", TextStruct), ("schema", TextStruct), ("lead", TextStruct),
         ("field", POINTER(FieldStruct)), ("sorted", POINTER(c_int32)),
         ("lateness_us", c_int64), ("room", c_int64),
-        ("fields", c_int32), ("key", c_int32),
+        ("fields", c_int32), ("key", c_int32), ("extra", PromiseStruct),
     )  # fmt: skip
 
 
@@ -132,9 +159,11 @@ class BatchStruct(ctypes.Structure):
         ("n", c_int64), ("columns", TextStruct), ("arrived_s", c_void_p),
         ("wire", c_void_p), ("room", c_int64),
         ("group", c_void_p), ("order", c_void_p), ("span", c_void_p),
-        ("kind", c_void_p), ("flaws", c_void_p),
+        ("kind", c_void_p),
         ("unsure", c_void_p), ("groups", c_int64), ("unsures", c_int64),
-        ("has_sha256", c_int64),
+        ("has_sha256", c_int64), ("promise", POINTER(PromiseStruct)),
+        ("lines", c_void_p), ("lines_room", c_int64),
+        ("refused", c_void_p), ("refusals", c_int64),
     )  # fmt: skip
 
 
@@ -162,52 +191,35 @@ class Columns(Protocol):
         """Approximate arrival, seconds since the epoch, as doubles."""
 
 
-class Flaws(msgspec.Struct, frozen=True, gc=False):
-    """What is not certain to be in order of a record.
-
-    Attributes
-    ----------
-    missing
-        Bits of the attributes that are not there, see `LACKED`.
-    source, id
-        Where their texts begin in the record, -1 where they are missing.
-    fields, extra
-        How many there are of the contract, and of those that it does not name.
-    places
-        For each of the contract its number and where its value begins, -1 where it is
-        missing; then for each other where its name and its value begin.
-    """
-
-    contract: Contract
-    missing: int
-    source: int
-    id: int
-    fields: int
-    extra: int
-    places: list[int]
-
-
 class Unsure(msgspec.Struct, frozen=True):
     """The records of one partition key, of which some need a closer look.
 
     Attributes
     ----------
     ordinary
-        The events of the others, in order.
+        The events of those that were accepted, in order.
     unknown
-        Numbers in the batch of those that need one, in order, each with what is known
-        of it: `UNSURE`, `CUT_OFF` or `FLAWED`.
+        Numbers in the batch of those that need one, in order.
     wires
-        The events of the others by their numbers, each with its type.
-    flaws
-        What is known of one that is `FLAWED`.
+        The events of those that were accepted by their numbers, each with its type.
     """
 
     key: str
     ordinary: WireEvents
-    unknown: list[tuple[int, int]]
+    unknown: list[int]
     wires: Callable[[], dict[int, tuple[str, bytes]]]
-    flaws: Callable[[int], Flaws]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The records of which it is certain what is wrong.
+
+    Attributes
+    ----------
+    lines
+        Number in the batch and quarantine document of each, in any order.
+    """
+
+    lines: list[tuple[int, bytes]]
 
 
 class FastLane:
@@ -229,15 +241,15 @@ class FastLane:
         ]
         self._contracts = [one for one in known if one is not None]
         self.types = tuple(one.type.at.decode() for one in self._contracts)
-        self._promised = [contracts[name].contract() for name in self.types]
         self._types = [(name,) for name in self.types]
         self._table = (ContractStruct * len(self._contracts))(*self._contracts)
         self._room = max((one.room for one in self._contracts), default=0)
+        self._promises = (PromiseStruct * len(_REFUSALS))(*map(_promise, _REFUSALS))
         self._rooms: list[_Room] = []
         """Rooms that nobody is in at the moment."""
 
-    def read(self, columns: Columns) -> Iterator[KeyedBatch | Unsure]:
-        """Yield what is known of a batch, key by key."""
+    def read(self, columns: Columns) -> Iterator[KeyedBatch | Unsure | Refused]:
+        """Yield what is known of a batch: rejects, and all else key by key."""
         keys = columns.partition_keys
         found = library()
         if found is None or not self._contracts:
@@ -245,9 +257,11 @@ class FastLane:
             return
         said = _lines(columns, keys)
         room = self._rooms.pop() if self._rooms else _Room(found)
-        room.make_for(len(keys), len(keys) * self._room + 2 * len(said))
+        size, lines = len(keys) * self._room, len(keys) * _LINE + _LONG_LINE
+        room.make_for(len(keys), size + 2 * len(said), lines + 2 * len(said))
         batch = room.batch
         batch.contracts, batch.contract = len(self._contracts), self._table
+        batch.promise = self._promises
         batch.n, batch.columns = len(keys), TextStruct(said, len(said))
         batch.arrived_s = columns.arrived_s.buffer_info()[0]
         failed = found.retrodict_validate(ctypes.byref(batch))
@@ -260,26 +274,27 @@ class FastLane:
             return
         wire, kinds = room.wire, room.kinds
         told = iter(room.groups[: _GROUP * batch.groups])
-        left = iter(room.unsure[: 2 * batch.unsures])
-        known = zip(left, left, strict=True)
-        flaws = partial(self._flaws, room)
-        for first, start, end, count, kind, unsure, place in zip(
+        left = iter(room.unsure[: batch.unsures])
+        if batch.refusals:
+            yield Refused(room.refusals())
+        for first, start, end, count, kind, unsure, place, size in zip(
             *[told] * _GROUP, strict=True
         ):
+            if not count and not unsure:
+                continue
             types: tuple[str, ...] = ()
             if kind >= 0:
                 types = self._types[kind]
             elif kind == _MIXED:
-                records = room.order[place : place + count + unsure]
+                records = room.order[place : place + size]
                 mixed = {self.types[kinds[i]] for i in records if kinds[i] >= 0}
                 types = tuple(sorted(mixed))
             events = WireEvents(wire[start:end], count, types)
             if not unsure:
                 yield KeyedBatch(keys[first], events)
                 continue
-            wires = partial(self._wires, room, place, count + unsure)
-            unknown = list(islice(known, unsure))
-            yield Unsure(keys[first], events, unknown, wires, flaws)
+            wires = partial(self._wires, room, place, size)
+            yield Unsure(keys[first], events, list(islice(left, unsure)), wires)
         self._rooms.append(room)
 
     def _wires(
@@ -292,13 +307,6 @@ class FastLane:
                 found[place] = self.types[room.kinds[place]], room.wire[start:end]
         return found
 
-    def _flaws(self, room: "_Room", record: int) -> Flaws:
-        begin = _FLAWS * record
-        said = room.flaws[begin : begin + _FLAWS]
-        contract, missing, source, identifier, fields, extra, *places = said
-        promised = self._promised[contract]
-        return Flaws(promised, missing, source, identifier, fields, extra, places)
-
 
 class _Room:
     """What a batch is written to, which is made once and grows."""
@@ -306,39 +314,47 @@ class _Room:
     def __init__(self, found: ctypes.CDLL) -> None:
         self.batch = BatchStruct(has_sha256=found.retrodict_has_sha256())
         self.wire: Any = ()
+        self.lines: Any = ()
         self.order: Any = ()
 
-    def make_for(self, records: int, size: int) -> None:
-        """Have room for so many records and bytes."""
+    def make_for(self, records: int, size: int, lines: int) -> None:
+        """Have room for so many records, and bytes of events and of documents."""
         batch = self.batch
         if len(self.wire) < size:
             self.wire = ctypes.create_string_buffer(size)
             batch.wire, batch.room = ctypes.addressof(self.wire), size
+        if len(self.lines) < lines:
+            self.lines = ctypes.create_string_buffer(lines)
+            batch.lines, batch.lines_room = ctypes.addressof(self.lines), lines
         if len(self.order) < records:
             self.order, self.kinds = (c_int32 * records)(), (c_int32 * records)()
             self.spans = (c_int64 * (2 * records))()
             self.groups = (c_int64 * (_GROUP * records))()
             batch.order = ctypes.addressof(self.order)
-            self.flaws = (c_int32 * (_FLAWS * records))()
-            self.unsure = (c_int32 * (2 * records))()
+            self.refused = (c_int64 * (3 * records))()
+            self.unsure = (c_int32 * records)()
             batch.kind = ctypes.addressof(self.kinds)
-            batch.flaws = ctypes.addressof(self.flaws)
+            batch.refused = ctypes.addressof(self.refused)
             batch.unsure = ctypes.addressof(self.unsure)
             batch.span = ctypes.addressof(self.spans)
             batch.group = ctypes.addressof(self.groups)
 
+    def refusals(self) -> list[tuple[int, bytes]]:
+        """Return number and document of each record that was refused."""
+        lines = self.lines
+        told = iter(self.refused[: 3 * self.batch.refusals])
+        return [
+            (n, lines[start:end]) for n, start, end in zip(*[told] * 3, strict=True)
+        ]
+
 
 def _unknown(keys: Sequence[str]) -> Iterator[Unsure]:
     """Yield a batch of which nothing is known."""
-    places: dict[str, list[tuple[int, int]]] = {}
+    places: dict[str, list[int]] = {}
     for place, key in enumerate(keys):
-        places.setdefault(key, []).append((place, UNSURE))
+        places.setdefault(key, []).append(place)
     for key, unknown in places.items():
-        yield Unsure(key, WireEvents(b"", 0, ()), unknown, dict, _no_flaws)
-
-
-def _no_flaws(record: int) -> Flaws:
-    raise KeyError(record)
+        yield Unsure(key, WireEvents(b"", 0, ()), unknown, dict)
 
 
 def _lines(columns: Columns, keys: Sequence[str]) -> bytes:
@@ -357,6 +373,12 @@ def _text(value: str) -> TextStruct:
     except UnicodeEncodeError as error:
         raise _CannotExpressError from error
     return TextStruct(raw, len(raw))
+
+
+def _promise(found: Violation) -> PromiseStruct:
+    """Return reason and expectation of a violation, without what is shown of a key."""
+    said = found.reason, found.expected.removesuffix("''")
+    return PromiseStruct(*(_text(json.dumps(one)[1:-1]) for one in said))
 
 
 def _contract(contract: Contract, lateness_us: int) -> ContractStruct | None:
@@ -379,6 +401,9 @@ def _contract(contract: Contract, lateness_us: int) -> ContractStruct | None:
         _text(contract.type), _text(schema), _text(f"{lead[:-1]},"), fields,
         (c_int32 * len(refs))(*order), lateness_us,
         said + 3 * len(schema) + _FIXED, len(refs), refs.index(contract.key),
+        PromiseStruct() if contract.keeps_extra else _promise(
+            Violation("", Reason.EXTRA_FIELD, contract.only(), "")
+        ),
     )  # fmt: skip
 
 
@@ -392,6 +417,8 @@ def _field(ref: FieldRef) -> FieldStruct:
     """
     made = FieldStruct(name=_text(ref.name), kind=_KINDS[ref.type], steps=-1)
     made.is_required, made.is_nullable = ref.required, ref.nullable
+    for place, reason in enumerate(_REASONS):
+        made.broken[place] = _promise(Violation("", reason, ref.expected[reason], ""))
     if not ref.required:
         wire = json.dumps(ref.default, separators=(",", ":"), ensure_ascii=False)
         made.wire = _text(wire)
@@ -407,8 +434,7 @@ def _field(ref: FieldRef) -> FieldStruct:
 
 def _limit_text(made: FieldStruct, ref: FieldRef) -> None:
     pattern = ref.options.pattern
-    most = DEFAULT_MAX_LENGTH if pattern is None else PATTERN_MAX_LENGTH
-    made.most = ref.options.max_length or most
+    made.most = ref.most
     if ref.choices is not None:
         choices = [_text(choice) for choice in ref.choices]
         made.choice = (TextStruct * len(choices))(*choices)

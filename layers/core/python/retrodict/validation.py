@@ -14,25 +14,20 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from retrodict.contracts import ABSENT, Contract, Event
+from retrodict.contracts import Contract, Event
 from retrodict.envelope import (
     Envelope,
     StampedEvent,
+    ahead_of_arrival,
+    ahead_of_itself,
     digest_of,
     is_finer_than_microseconds,
-    missing_attribute,
     open_envelope,
+    other_key,
+    other_partition,
     unsafe_key,
 )
-from retrodict.fast_lane import (
-    CUT_OFF,
-    FLAWED,
-    LACKED,
-    Columns,
-    FastLane,
-    Flaws,
-    Unsure,
-)
+from retrodict.fast_lane import Columns, FastLane, Refused, Unsure
 from retrodict.ports import KeyedBatch
 from retrodict.reasons import Reason, Tag, Violation, violation
 from retrodict.stamps import FUTURE_TOLERANCE_US
@@ -42,18 +37,14 @@ from retrodict.strict_json import (
     is_encoded_json,
     parse,
     separators,
-    truncated,
 )
-from retrodict.wire import WireEvents
+from retrodict.wire import JsonLines, WireEvents, line_of
 
 MAX_DATA_CHARACTERS: Final = 256 * 1024
 """Canonical payload of one event; what is stamped must fit one record again."""
 
 Identity = tuple[str | None, str | None, str | None]
 """Source, id and entity key of an event, each as far as it can be read."""
-
-_LACKED: Final = tuple((bit, missing_attribute(name)) for name, bit in LACKED)
-_read_at: Final = json.JSONDecoder().raw_decode
 
 _UPCAST_ERRORS: Final = (
     ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
@@ -144,12 +135,12 @@ class Judged:
     accepted
         How many they are.
     rejected
-        In order.
+        Quarantine documents of the others, in order.
     """
 
     batches: list[KeyedBatch]
     accepted: int
-    rejected: list[Rejected]
+    rejected: JsonLines
 
 
 class Records(Columns, Protocol):
@@ -165,40 +156,36 @@ class Records(Columns, Protocol):
 def validate_batch(records: Records, catalog: Catalog) -> Judged:
     """Judge every record as `validate` does, the ordinary ones all at once."""
     batches: list[KeyedBatch] = []
-    rejected: list[tuple[int, Rejected]] = []
+    rejected: list[tuple[int, bytes]] = []
     accepted = 0
     for read in catalog.fast_lane.read(records):
-        batch = (
-            read
-            if isinstance(read, KeyedBatch)
-            else _look_closer(read, records, catalog, rejected)
-        )
-        if batch.events:
-            accepted += len(batch.events)
-            batches.append(batch)
+        if isinstance(read, KeyedBatch):
+            batch = read
+        elif isinstance(read, Refused):
+            rejected += read.lines
+            continue
+        else:
+            batch = _look_closer(read, records, catalog, rejected)
+            if not batch.events:
+                continue
+        accepted += len(batch.events)
+        batches.append(batch)
     rejected.sort(key=itemgetter(0))
-    return Judged(batches, accepted, [one for _, one in rejected])
+    return Judged(batches, accepted, JsonLines([line for _, line in rejected]))
 
 
 def _look_closer(
     unsure: Unsure,
     records: Records,
     catalog: Catalog,
-    rejected: list[tuple[int, Rejected]],
+    rejected: list[tuple[int, bytes]],
 ) -> KeyedBatch:
     """Return the events of a key of which not every record was ordinary."""
     found: dict[int, tuple[str, bytes]] = {}
-    for place, known in unsure.unknown:
-        raw, arrival = records.raw(place), records.arrival(place)
-        verdict: Accepted | Rejected | None = None
-        if known == CUT_OFF:
-            cut_off = truncated(raw.decode("ascii").strip())
-            verdict = Rejected(raw, arrival, (cut_off,), None)
-        elif known == FLAWED:
-            verdict = _judge_flaws(unsure.flaws(place), raw, arrival)
-        verdict = verdict or validate(raw, arrival, catalog)
+    for place in unsure.unknown:
+        verdict = validate(records.raw(place), records.arrival(place), catalog)
         if isinstance(verdict, Rejected):
-            rejected.append((place, verdict))
+            rejected.append((place, line_of(verdict.as_json())))
         else:
             found[place] = verdict.event.type, verdict.event.to_json()
     if not found:
@@ -207,37 +194,6 @@ def _look_closer(
     wires = [found[place][1] for place in sorted(found)]
     types = tuple(sorted({event_type for event_type, _ in found.values()}))
     return KeyedBatch(unsure.key, WireEvents(b",".join(wires), len(wires), types))
-
-
-def _judge_flaws(flaws: Flaws, raw: bytes, arrival: Arrival) -> Rejected | None:
-    """Judge only what is not known to be in order; None where nothing is wrong."""
-    text = raw.decode("ascii")
-    found: list[Violation] = []
-    if flaws.missing:
-        found += [missing for bit, missing in _LACKED if flaws.missing & bit]
-    places = iter(flaws.places)
-    refs = flaws.contract.fields
-    for _ in range(flaws.fields):
-        ref, at = refs[next(places)], next(places)
-        ref.judge(ABSENT if at < 0 else _read_at(text, at)[0], found)
-    if flaws.extra:
-        extra = []
-        for _ in range(flaws.extra):
-            name = _text_at(text, next(places))
-            extra.append((name, _read_at(text, next(places))[0]))
-        flaws.contract.check_extra(extra, found)
-    if not found:
-        return None
-    identity = (
-        None if flaws.source < 0 else _text_at(text, flaws.source),
-        None if flaws.id < 0 else _text_at(text, flaws.id),
-        arrival.partition_key,
-    )
-    return Rejected(raw, arrival, tuple(found), identity)
-
-
-def _text_at(text: str, at: int) -> str:
-    return text[at : text.index('"', at)]
 
 
 def validate(raw: bytes, arrival: Arrival, catalog: Catalog) -> Accepted | Rejected:
@@ -408,13 +364,9 @@ def _judge_keys(
         found += [violation("subject", b.reason, b.expected, key) for b in broken]
         inner = data.get(contract.key.name)
         if inner is not None and inner != key:
-            expected = f"the subject {key[:64]!r}"
-            found.append(
-                violation(contract.key.name, Reason.KEY_MISMATCH, expected, inner)
-            )
+            found.append(other_key(contract.key.name, key, inner))
     if arrival.partition_key != key:
-        expected = f"the partition key {arrival.partition_key[:64]!r}"
-        found.append(violation("subject", Reason.PARTITION_KEY_MISMATCH, expected, key))
+        found.append(other_partition(key, arrival.partition_key))
     return found
 
 
@@ -435,15 +387,11 @@ def _judge_time(
         return found
     ahead_us = envelope.time_us - observed_at_us
     if ahead_us > FUTURE_TOLERANCE_US:
-        expected = "at most 5 minutes after it was observed"
-        got = f"{ahead_us / 1e6:.0f} s after"
-        found.append(violation("time", Reason.FROM_THE_FUTURE, expected, got))
+        found.append(ahead_of_itself(ahead_us))
     ahead_us = observed_at_us - arrival.arrived_at_us
     if ahead_us > FUTURE_TOLERANCE_US:
         name = "time" if envelope.observed_at_us is None else "observedat"
-        expected = "at most 5 minutes after its arrival"
-        got = f"{ahead_us / 1e6:.0f} s after"
-        found.append(violation(name, Reason.FROM_THE_FUTURE, expected, got))
+        found.append(ahead_of_arrival(name, ahead_us))
     return found
 
 

@@ -1,8 +1,8 @@
-"""Validated events as the bytes that the stream carries, decoded when asked for."""
+"""Events and quarantine documents as bytes, decoded when somebody asks for them."""
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self, overload
 
 from retrodict.envelope import StampedEvent
 
@@ -50,3 +50,49 @@ class WireEvents(Sequence[StampedEvent]):
     def __getitem__(self, place: slice) -> list[StampedEvent]: ...
     def __getitem__(self, place: int | slice) -> StampedEvent | list[StampedEvent]:
         return self._decoded()[place]
+
+
+class JsonLines(Sequence[dict[str, Any]]):
+    r"""Documents as JSON, a line break behind each, shape (n,).
+
+    Examples
+    --------
+    >>> lines = JsonLines.of([{"a": 1}, {"a": 2}])
+    >>> lines.text, lines[1], len(lines)
+    (b'{"a":1}\n{"a":2}\n', {'a': 2}, 2)
+    """
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = lines
+
+    @classmethod
+    def of(cls, documents: Iterable[Mapping[str, Any]]) -> Self:
+        """Return documents as what they are kept as, unless they are it."""
+        if isinstance(documents, cls):
+            return documents
+        return cls([line_of(document) for document in documents])
+
+    @property
+    def text(self) -> bytes:
+        """All of them."""
+        return b"".join(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, place: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(place, slice):
+            return [json.loads(line) for line in self._lines[place]]
+        document: dict[str, Any] = json.loads(self._lines[place])
+        return document
+
+
+def line_of(document: Mapping[str, Any]) -> bytes:
+    """Return a document as one of `JsonLines`."""
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
