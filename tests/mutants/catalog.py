@@ -40,6 +40,7 @@ BULK: Final = ("tests/property/test_bulk.py",)
 BATCHES: Final = ("tests/property/test_batch_fold.py",)
 EDGES: Final = ("tests/property/test_edges.py",)
 REBUILDING: Final = ("tests/unit/test_rebuilding.py",)
+PARTS: Final = ("tests/property/test_rebuilding_laws.py",)
 SWITCHING: Final = (
     "tests/unit/test_switching.py",
     "tests/property/test_switching_laws.py",
@@ -754,8 +755,43 @@ MUTANTS: Final = (
         REBUILDING,
     ),
     Mutant(
+        "parts do not miss the items that none of them asked for",
+        f"{CORE}rebuilding.py",
+        "if is_open and joined.is_equal:",
+        "if False:",
+        PARTS,
+    ),
+    Mutant(
+        "an item that none asked for leaves only its own projection open",
+        f"{CORE}rebuilding.py",
+        "for one in (*rivals, f",
+        "for one in (name, f",
+        PARTS,
+    ),
+    Mutant(
+        "an item that comes hides one that goes",
+        f"{CORE}rebuilding.py",
+        'return 0 if self.mark == "0" else max(1, self.items)',
+        "return self.items",
+        PARTS,
+    ),
+    Mutant(
+        "a part that cannot tell is outvoted",
+        f"{CORE}verifying.py",
+        "False if False in told else None if None in told else True,",
+        "False if False in told else True,",
+        PARTS,
+    ),
+    Mutant(
+        "a part that cannot tell hides one that differs",
+        f"{CORE}verifying.py",
+        "False if False in told else None if None in told else True,",
+        "None if None in told else False not in told,",
+        PARTS,
+    ),
+    Mutant(
         "a rebuild without all parts is one",
-        f"{CORE}replaying.py",
+        f"{CORE}rebuilding.py",
         "if sorted(told) != [*range(BUCKETS)] or len(parts) != BUCKETS:",
         "if False:",
         REBUILDING,
