@@ -755,6 +755,27 @@ MUTANTS: Final = (
         REBUILDING,
     ),
     Mutant(
+        "times at the end of numbers wrap around in columns",
+        KERNEL,
+        "if (is_far(f->time_us, f->key_start[key], f->key_start[key + 1])) return 0;",
+        "",
+        BULK,
+    ),
+    Mutant(
+        "rows asked for at the end of numbers wrap around",
+        KERNEL,
+        "f->asked_start[key], f->asked_start[key + 1])) return 0;",
+        "f->asked_start[key], f->asked_start[key])) return 0;",
+        BULK,
+    ),
+    Mutant(
+        "times at the end of numbers wrap around in a batch",
+        DELIVERED,
+        "if (is_far(o->time_us, from, to)) return BEYOND;",
+        "",
+        BATCHES,
+    ),
+    Mutant(
         "parts do not miss the items that none of them asked for",
         f"{CORE}rebuilding.py",
         "if is_open and joined.is_equal:",
