@@ -762,13 +762,6 @@ MUTANTS: Final = (
         BULK,
     ),
     Mutant(
-        "rows asked for at the end of numbers wrap around",
-        KERNEL,
-        "f->asked_start[key], f->asked_start[key + 1])) return 0;",
-        "f->asked_start[key], f->asked_start[key])) return 0;",
-        BULK,
-    ),
-    Mutant(
         "times at the end of numbers wrap around in a batch",
         DELIVERED,
         "if (is_far(o->time_us, from, to)) return BEYOND;",
