@@ -755,13 +755,6 @@ MUTANTS: Final = (
         REBUILDING,
     ),
     Mutant(
-        "times at the end of numbers wrap around in columns",
-        KERNEL,
-        "if (is_far(f->time_us, f->key_start[key], f->key_start[key + 1])) return 0;",
-        "",
-        BULK,
-    ),
-    Mutant(
         "times at the end of numbers wrap around in a batch",
         DELIVERED,
         "if (is_far(o->time_us, from, to)) return BEYOND;",

@@ -1,6 +1,7 @@
 """A compiled fold that cannot be used says so, and what to run."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ REMEDY = r"run `python -m infra\.build_kernel`"
 def of_another_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a library that is sound, but not here."""
     path = tmp_path_factory.mktemp("kernel") / "fold.so"
-    here = build_kernel.target_of("linux", kernel.platform.machine())
+    here = build_kernel.target_of("linux", platform.machine())
     other = "aarch64" if here.startswith("x86_64") else "x86_64"
     source = path.with_name("empty.c")
     source.write_text("int retrodict_fold(void) { return 0; }")
@@ -40,7 +41,7 @@ def test_a_library_of_another_machine_is_refused_with_a_remedy(
         kernel.loaded(of_another_machine)
 
     assert str(of_another_machine) in str(caught.value)
-    assert kernel.platform.machine() in str(caught.value)
+    assert platform.machine() in str(caught.value)
 
 
 @pytest.mark.parametrize("raw", [b"", b"no library", b"\x7fELF" + bytes(60)])
