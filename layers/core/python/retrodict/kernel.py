@@ -151,7 +151,7 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[Any, ...], type | None], ...]] = (
     ("retrodict_join", (c_int64, c_void_p, c_void_p, c_void_p), None),
     (
         "retrodict_row_groups",
-        (ctypes.c_char_p, c_int64, c_int64, c_void_p, c_int64, c_void_p),
+        (c_char_p, c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p),
         c_int64,
     ),
     ("retrodict_in_order", (c_int64, c_void_p, *_TEXTS, c_void_p), ctypes.c_int),
