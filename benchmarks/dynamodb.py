@@ -10,16 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError
 from retrodict_aws.clients import client
 
 ROOT: Final = Path(__file__).parents[1]
 TABLE: Final = "online"
+LONGEST_S: Final = 30
+"""How long a server may take to come up."""
 
 
 @contextmanager
@@ -39,16 +40,32 @@ def server() -> Iterator[Any]:
     )
     found = client("dynamodb")
     try:
-        for _ in range(100):
-            try:
-                found.list_tables()
-                break
-            except BotoCoreError:
-                time.sleep(0.1)
+        until_it_listens(process, port)
         yield found
     finally:
         process.terminate()
         process.wait()
+
+
+def until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait for a server of this machine.
+
+    Raises
+    ------
+    SystemExit
+        It has ended, or nothing listens for half a minute.
+    """
+    until_s = time.monotonic() + LONGEST_S
+    while time.monotonic() < until_s:
+        if process.poll() is not None:
+            raise SystemExit(
+                f"the server of port {port} ended with {process.returncode}: what it "
+                "said stands above"
+            )
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"nothing listens on port {port} after {LONGEST_S} s")
 
 
 def create_table(found: Any) -> None:

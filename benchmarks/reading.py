@@ -8,7 +8,6 @@ bytes, which the store does not ask for where it reads features alone.
 
 import argparse
 import base64
-import datetime as dt
 import json
 import os
 import socket
@@ -25,14 +24,12 @@ from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from retrodict_aws.clients import client, online_store_client
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 
-from benchmarks.dynamodb import ROOT, TABLE
+from benchmarks.dynamodb import ROOT, TABLE, until_it_listens
 from benchmarks.peers import print_table, write_results
+from tests.certificates import certificate
 
 FEATURES: Final = {f"feature_{n}": n / 7 for n in range(12)}
 HEAD: Final = {
@@ -87,31 +84,6 @@ def serve(port: int, pem: str) -> None:
     server.serve_forever()
 
 
-def certificate(path: Path) -> None:
-    """Write a certificate of this machine, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
-        .not_valid_after(dt.datetime(2120, 1, 1, tzinfo=dt.UTC))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
-
-
 @contextmanager
 def listening(scheme: str) -> Iterator[None]:
     """Run the server, and point every client that is made at it."""
@@ -132,22 +104,11 @@ def listening(scheme: str) -> Iterator[None]:
         arguments = [sys.executable, "-m", "benchmarks.reading", "--serve", str(port)]
         process = subprocess.Popen([*arguments, "--pem", mine], cwd=ROOT)  # noqa: S603
         try:
-            _until_it_listens(port)
+            until_it_listens(process, port)
             yield
         finally:
             process.terminate()
             process.wait()
-
-
-def _until_it_listens(port: int) -> None:
-    for _ in range(100):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit("the server does not come up")
 
 
 def cost_of(call: Callable[[], object], calls: int) -> dict[str, float]:

@@ -3,6 +3,8 @@
 import json
 import time
 import uuid
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 import click
@@ -10,8 +12,15 @@ from retrodict.deciding import record
 from retrodict.errors import StateConflictError
 from retrodict.lifecycle import Decided, Lifecycle, Recorded
 from retrodict.pipeline import Pipeline, load_pipelines
-from retrodict.replaying import Comparison, compare, digest_of, replay_log
-from retrodict.verifying import EventsOf, verdicts
+from retrodict.replaying import compare, digest_of, projection_of, replay_log
+from retrodict.verifying import (
+    Judgement,
+    judge,
+    judgements_in,
+    newest_us,
+    told_of,
+    verdicts,
+)
 from retrodict_aws.dynamodb_lifecycle_store import DynamoDBLifecycleStore
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.s3_event_log import S3EventLog
@@ -55,7 +64,8 @@ def online(*, verify: bool, distributed: bool, as_json: bool, target: Target) ->
     changed feature definition is read from then on.
 
     With --distributed the same code runs in AWS, past what one machine can fold. It
-    gives the same digest; items that the log does not explain are not looked for.
+    gives the same digest and records the same; items are counted, not named, and those
+    that the log does not explain are looked for with --verify only.
 
     \b
     Examples
@@ -69,6 +79,9 @@ def online(*, verify: bool, distributed: bool, as_json: bool, target: Target) ->
         if distributed
         else _here(target, write=not verify)
     )
+    if verify:
+        judged = judgements_in(document["projections"])
+        _record(target, judged, document.pop("newest_us"))
     told = {k: v for k, v in document.items() if k != "projections"}
     told |= {
         f"projection {name}": f"{one['state']}, {one['items']} items"
@@ -88,8 +101,15 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
     )
     replayed, outcomes = replay_log(log)
     found = compare(replayed, store.scan(), lambda keys: log.read(keys=keys))
+    judged: dict[str, Any] = {}
     if not write:
-        _record(target, found, lambda keys: log.read(keys=keys))
+        projections = judge(found, lambda keys: log.read(keys=keys))
+        judged = {
+            "newest_us": newest_us(found),
+            "projections": told_of(
+                projections, Counter(map(projection_of, found.retired))
+            ),
+        }
     written = 0
     for item in found.repairs() if write else ():
         try:
@@ -109,14 +129,13 @@ def _here(target: Target, *, write: bool) -> dict[str, Any]:
             {e: i for e, i in found.stored.items() if e not in found.retired}
         ),
         "differing": [*found.differing], "unexplained": [*found.unexplained],
-        "projections": found.projections(),
         "scoring_items": len(found.scoring), "scoring_differing": [*found.apart],
         "ahead": sorted(found.ahead), "written": written,
-        "swept_chunks": swept,
+        "swept_chunks": swept, **judged,
     }  # fmt: skip
 
 
-def _record(target: Target, found: Comparison, events_of: EventsOf) -> None:
+def _record(target: Target, judged: Mapping[str, Judgement], newest_us: int) -> None:
     """Record what the comparison says of each pipeline's projections."""
     store = DynamoDBLifecycleStore(
         target.client("dynamodb"), target.outputs["LifecycleTableName"]
@@ -125,7 +144,7 @@ def _record(target: Target, found: Comparison, events_of: EventsOf) -> None:
         told: Recorded | None = None
 
         def decide(lifecycle: Lifecycle, of: Pipeline = pipeline) -> Decided | None:
-            return next(verdicts(of, found, lifecycle, events_of), None)
+            return next(verdicts(of, judged, newest_us, lifecycle), None)
 
         while True:
             _, told = record(store, pipeline.name, decide)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from retrodict import pipeline, replaying, scoring
+from retrodict import pipeline, rebuilding, replaying, scoring, verifying
 from retrodict.pipeline import Pipeline, definitions_of
 
 
@@ -13,7 +13,7 @@ def deployed(*pipelines: Pipeline) -> Iterator[None]:
     """Let the core fold and score for these pipelines and no others."""
     known = {one.name: one for one in pipelines}
     with pytest.MonkeyPatch.context() as patch:
-        for module in (pipeline, replaying, scoring):
+        for module in (pipeline, rebuilding, replaying, scoring, verifying):
             patch.setattr(module, "load_pipelines", lambda: known)
         definitions_of.cache_clear()
         yield

@@ -1,5 +1,6 @@
 """Every port in memory; trusted because it signs the same contract as AWS's."""
 
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
@@ -80,6 +81,11 @@ class FakeOnlineStore:
 
     def scan(self) -> Iterator[OnlineItem]:
         yield from self.items.values()
+
+    def entities(self, share: int, shares: int) -> Iterator[tuple[str, int]]:
+        for entity, item in self.items.items():
+            if zlib.crc32(entity.encode()) % shares == share:
+                yield entity, item.time_us
 
 
 class FakeEventLog:

@@ -5,7 +5,8 @@ Invoked by
     the results of all.
 Reads, then writes to
     The event log bucket, only segments that may hold the part's keys; the online
-    store, only items that differ, under the condition of their version.
+    store, only items that differ, under the condition of their version. When it only
+    compares, it also lists a share of the store.
 Fails with
     ``StateConflictError`` and ``StoreUnavailableError``, which may be tried again;
     ``IncompleteRebuildError`` when a part has no result.
@@ -22,7 +23,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from retrodict.ports import EventLog, OnlineStore
-from retrodict.replaying import combine, rebuild_bucket
+from retrodict.rebuilding import combine, rebuild_bucket
 from retrodict_aws.clients import client, online_store_client
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.s3_event_log import S3EventLog

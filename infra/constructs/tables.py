@@ -83,6 +83,10 @@ class OnlineStore(KeptTable):
             ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"],
         )
 
+    def grant_list(self, grantee: iam.IGrantable) -> None:
+        """Let `grantee` list what there is, beside what `grant_fold` lets it do."""
+        allow(grantee, ["dynamodb:Scan"], [self._table.table_arn])
+
     def grant_look_up(self, grantee: iam.IGrantable) -> None:
         """Let `grantee` read current features, and nothing else."""
         allow(

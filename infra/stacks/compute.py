@@ -242,6 +242,7 @@ class ComputeStack(Stack):
         state.event_log.grant_read(function.role)
         state.event_log.forbid_erasure(function.role)
         state.online_store.grant_fold(function.role)
+        state.online_store.grant_list(function.role)
         machine = StateMachine(
             self,
             "Rebuild",

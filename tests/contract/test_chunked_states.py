@@ -118,6 +118,7 @@ def test_a_write_of_a_large_state_costs_what_changed(table: Any) -> None:
     assert client.calls["put_item"] <= 1.1 * batches
     assert client.bytes_put / batches < len(item.state) / 5
     assert list(store.scan()) == [item]
+    assert list(store.entities(0, 1)) == [(item.entity, item.time_us)]
     assert store.sweep() == 0
 
 

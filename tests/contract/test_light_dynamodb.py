@@ -1,7 +1,6 @@
 """The light client asks, answers, retries and raises as boto3's does."""
 
 import datetime as dt
-import ipaddress
 import json
 import ssl
 import threading
@@ -32,9 +31,6 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.session import Session
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -46,6 +42,7 @@ from retrodict_aws.clients import CONFIG, error_code, online_store_client
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.light_dynamodb import LightDynamoDB, Signer
 
+from tests.certificates import certificate
 from tests.events import reading
 from tests.scripted_server import Last, ScriptedServer, Sent, answer, refusal, scripted
 from tests.tables import ONLINE_STORE
@@ -541,34 +538,10 @@ def test_nobody_listens_and_nobody_is_known() -> None:
         light(server.url, credentials=None).put_item(TableName="online", Item=ITEM)
 
 
-def certificate(folder: Path, host: str) -> tuple[ssl.SSLContext, str]:
+def certified(folder: Path, host: str) -> tuple[ssl.SSLContext, str]:
     """Return a server's context, and the path of the certificate to trust for it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    alternative: x509.GeneralName = x509.DNSName(host)
-    if host[0].isdigit():
-        alternative = x509.IPAddress(ipaddress.ip_address(host))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
-        .not_valid_after(dt.datetime(2120, 1, 1, tzinfo=dt.UTC))
-        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
     path = folder / f"{host}.pem"
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
+    certificate(path, host)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return context, str(path)
@@ -577,7 +550,7 @@ def certificate(folder: Path, host: str) -> tuple[ssl.SSLContext, str]:
 def test_a_trusted_server_is_spoken_to_over_one_kept_connection(
     tmp_path: Path,
 ) -> None:
-    context, trusted = certificate(tmp_path, "localhost")
+    context, trusted = certified(tmp_path, "localhost")
     with scripted(lambda *_: answer(), context) as server:
         client = light(server.url, ca_bundle=trusted)
         for _ in range(5):
@@ -592,7 +565,7 @@ def test_a_trusted_server_is_spoken_to_over_one_kept_connection(
 def test_a_server_that_cannot_prove_its_name_hears_nothing(
     tmp_path: Path, host: str, *, is_trusted: bool
 ) -> None:
-    context, trusted = certificate(tmp_path, host)
+    context, trusted = certified(tmp_path, host)
     with scripted(lambda *_: answer(), context) as server:
         client = light(server.url, ca_bundle=trusted if is_trusted else True)
         with pytest.raises(SSLError, match="certificate"):
@@ -604,7 +577,7 @@ def test_a_server_that_cannot_prove_its_name_hears_nothing(
 
 
 def test_no_error_tells_a_secret(tmp_path: Path) -> None:
-    context, _ = certificate(tmp_path, "localhost")
+    context, _ = certified(tmp_path, "localhost")
     said = [refusal("AccessDeniedException"), None, answer(crc=1), answer(b"[")]
     errors: list[BaseException] = []
     for reply in said:
@@ -697,7 +670,7 @@ def test_the_endpoint_is_the_one_that_boto3_found(
 def test_the_environment_says_whom_to_trust(
     plain: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
-    context, trusted = certificate(tmp_path, "localhost")
+    context, trusted = certified(tmp_path, "localhost")
     with scripted(lambda *_: answer(), context) as server:
         plain.setenv("AWS_ENDPOINT_URL", server.url)
         with pytest.raises(SSLError):

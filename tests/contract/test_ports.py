@@ -101,6 +101,21 @@ def test_an_item_comes_back_as_it_was_put(backend: str) -> None:
 
 
 @backends
+def test_the_shares_of_a_store_have_every_item_once(backend: str) -> None:
+    store = online_store(backend)
+    items = [replace(ITEM, entity=f"p.S#s-{n}", time_us=n) for n in range(40)]
+    for item in items:
+        store.put(item)
+
+    shares = [list(store.entities(share, 4)) for share in range(4)]
+
+    assert sum(bool(share) for share in shares) > 1
+    assert sorted(found for share in shares for found in share) == sorted(
+        (item.entity, item.time_us) for item in items
+    )
+
+
+@backends
 def test_more_keys_than_one_call_takes_are_loaded(backend: str) -> None:
     store = online_store(backend)
     items = [replace(ITEM, entity=f"p.S#s-{n}") for n in range(130)]

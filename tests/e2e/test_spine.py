@@ -147,8 +147,11 @@ def test_the_store_is_repaired_from_the_log(twin: dict[str, Any], home: Path) ->
     broken = ask("rebuild", "online", "--verify", cwd=home, expect=1)
     seen = ask("rebuild", "online", "--distributed", "--verify", cwd=home, expect=1)
     written = ask("rebuild", "online", "--distributed", cwd=home)["written"]
+    far = ask("rebuild", "online", "--distributed", "--verify", cwd=home)
+    table = twin["outputs"]["LifecycleTableName"]
+    decisions = dynamodb.scan(TableName=table)["Items"]
     mended = ask("rebuild", "online", "--verify", cwd=home)
-    decisions = dynamodb.scan(TableName=twin["outputs"]["LifecycleTableName"])["Items"]
+    afterwards = dynamodb.scan(TableName=table)["Items"]
 
     folded, scored = sorted(
         (i["entity"]["S"] for i in items), key=lambda entity: entity.startswith("score")
@@ -164,6 +167,8 @@ def test_the_store_is_repaired_from_the_log(twin: dict[str, Any], home: Path) ->
     told = [json.loads(d["data"]["S"]) for d in decisions]
     verified = [d["digest"] for d in told if d.get("feature_set") == "Sensor"]
     assert mended["store_digest"] in verified
+    assert far["projections"] == mended["projections"]
+    assert decisions == afterwards
 
 
 def test_a_reject_that_the_contract_still_refuses_is_rejected_again(

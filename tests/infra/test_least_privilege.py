@@ -79,6 +79,7 @@ ALLOWED = {
         "dynamodb:DeleteItem",
         "dynamodb:GetItem",
         "dynamodb:PutItem",
+        "dynamodb:Scan",
         "kms:DescribeKey",
         "kms:Encrypt",
         "s3:GetObject",

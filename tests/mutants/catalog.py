@@ -40,6 +40,7 @@ BULK: Final = ("tests/property/test_bulk.py",)
 BATCHES: Final = ("tests/property/test_batch_fold.py",)
 EDGES: Final = ("tests/property/test_edges.py",)
 REBUILDING: Final = ("tests/unit/test_rebuilding.py",)
+PARTS: Final = ("tests/property/test_rebuilding_laws.py",)
 SWITCHING: Final = (
     "tests/unit/test_switching.py",
     "tests/property/test_switching_laws.py",
@@ -621,6 +622,20 @@ MUTANTS: Final = (
         JOINED,
     ),
     Mutant(
+        "pages of joined files begin in the file beside",
+        "layers/core/kernel/footers.c",
+        "c->number < 0 || c->number > c->body) c->wrong = 1;",
+        "c->number < 0) c->wrong = 1;",
+        JOINED,
+    ),
+    Mutant(
+        "pages of joined files end in the file beside",
+        "layers/core/kernel/footers.c",
+        "runs[k].bytes < 0 ? k != BLOOM : runs[k].bytes > body - runs[k].begin",
+        "runs[k].begin > body",
+        JOINED,
+    ),
+    Mutant(
         "joined files of another schema are alike",
         f"{ADAPTERS}joined_files.py",
         "frame = footer[:begin], footer[end:groups_begin], footer[groups_end:]",
@@ -754,8 +769,50 @@ MUTANTS: Final = (
         REBUILDING,
     ),
     Mutant(
+        "times at the end of numbers wrap around in a batch",
+        DELIVERED,
+        "if (is_far(o->time_us, from, to)) return BEYOND;",
+        "",
+        BATCHES,
+    ),
+    Mutant(
+        "parts do not miss the items that none of them asked for",
+        f"{CORE}rebuilding.py",
+        "if is_open and joined.is_equal:",
+        "if False:",
+        PARTS,
+    ),
+    Mutant(
+        "an item that none asked for leaves only its own projection open",
+        f"{CORE}rebuilding.py",
+        "for one in (*rivals, f",
+        "for one in (name, f",
+        PARTS,
+    ),
+    Mutant(
+        "an item that comes hides one that goes",
+        f"{CORE}rebuilding.py",
+        'return 0 if self.mark == "0" else max(1, self.items)',
+        "return self.items",
+        PARTS,
+    ),
+    Mutant(
+        "a part that cannot tell is outvoted",
+        f"{CORE}verifying.py",
+        "False if False in told else None if None in told else True,",
+        "False if False in told else True,",
+        PARTS,
+    ),
+    Mutant(
+        "a part that cannot tell hides one that differs",
+        f"{CORE}verifying.py",
+        "False if False in told else None if None in told else True,",
+        "None if None in told else False not in told,",
+        PARTS,
+    ),
+    Mutant(
         "a rebuild without all parts is one",
-        f"{CORE}replaying.py",
+        f"{CORE}rebuilding.py",
         "if sorted(told) != [*range(BUCKETS)] or len(parts) != BUCKETS:",
         "if False:",
         REBUILDING,

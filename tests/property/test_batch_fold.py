@@ -37,7 +37,16 @@ from retrodict.vocabulary import (
 )
 
 from tests.events import NOON_US, place, reading
-from tests.property.test_bulk import COMPILED, PLAIN, SLOTTED, Pump, arrivals, bits
+from tests.property.test_bulk import (
+    COMPILED,
+    LONG,
+    PLAIN,
+    SLOTTED,
+    Pump,
+    arrivals,
+    bits,
+    far_times_us,
+)
 from tests.property.test_bulk_states import CRAMPED, PANED
 
 SECOND_US = 1_000_000
@@ -347,6 +356,25 @@ def test_a_double_that_no_event_has_is_what_the_plain_fold_makes_of_it(
     assert verdict_of_batch(definition, raw, events[10:]) == verdict(
         definition, raw, events[10:]
     )
+
+
+@pytest.mark.parametrize("definition", [*CARRIED, LONG], ids=lambda d: d.name)
+@settings(deadline=None, max_examples=60)
+@given(
+    events=arrivals("s-1"),
+    times=st.lists(far_times_us, min_size=1, max_size=25),
+    cut=st.integers(0, 25),
+)
+def test_states_and_batches_of_far_times_are_those_of_the_plain_fold(
+    definition: FeatureSet, events: list[StampedEvent], times: list[int], cut: int
+) -> None:
+    far = [
+        replace(one, time_us=time_us)
+        for one, time_us in zip(events, times, strict=False)
+    ]
+
+    [state] = check_batch(definition, [None], [far[:cut]])
+    check_batch(definition, [state], [far[cut:]])
 
 
 @pytest.mark.parametrize("definition", EVERY, ids=lambda d: d.name)

@@ -4,6 +4,7 @@ Whatever arrives, in whatever order, and whatever the doubles are.
 """
 
 import struct
+from dataclasses import replace
 from math import isnan
 from typing import Any
 
@@ -127,8 +128,17 @@ class Plain:
     large = count(Pump.value, last(3)) * 9_007_199_254_740_993 * 3
 
 
+@features(Pump, lateness="1d", max_rate="1/d")
+class Long:
+    """Windows as long as windows may be."""
+
+    count_8000d = count(Pump.value, last("8000d"))
+    mean_36525d = mean(Pump.value, last("36525d", every="36525d"))
+    rate_36500d = rate(Pump.value, last("36500d", every="365d"))
+
+
 COMPILED, PLAIN = feature_set(Compiled), feature_set(Plain)
-SLOTTED = feature_set(Slotted)
+SLOTTED, LONG = feature_set(Slotted), feature_set(Long)
 
 floats = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -244,6 +254,40 @@ def test_the_compiled_fold_gives_the_bits_of_the_plain_fold(
 ) -> None:
     asks = {"s-1": asks_of(data, first), "s-2": asks_of(data, second)}
     check_bulk(definition, {"s-1": first, "s-2": second}, asks)
+
+
+END_US = 2**63 - 1
+far_times_us = st.one_of(
+    st.integers(-END_US - 1, END_US),
+    st.sampled_from([2**60, 2**60 - 1, -(2**60), 1 - 2**60, END_US, -END_US - 1, 0]),
+    st.integers(0, 400 * 10**6).map(lambda back: END_US - back),
+    st.integers(0, 400 * 10**6).map(lambda back: back - END_US - 1),
+    st.integers(-(400 * 10**6), 400 * 10**6).map(lambda back: 2**60 + back),
+)
+
+
+@pytest.mark.parametrize("definition", [COMPILED, SLOTTED, LONG], ids=lambda d: d.name)
+@settings(deadline=None, max_examples=150)
+@given(
+    events=arrivals("s-1"),
+    other=arrivals("s-2"),
+    times=st.lists(far_times_us, min_size=1, max_size=25),
+    asked=st.lists(st.tuples(far_times_us, st.integers(0, 25)), max_size=4),
+)
+def test_times_that_the_compiled_fold_cannot_add_to_are_for_the_plain_one(
+    definition: FeatureSet,
+    events: list[StampedEvent],
+    other: list[StampedEvent],
+    times: list[int],
+    asked: list[tuple[int, int]],
+) -> None:
+    far = [
+        replace(one, time_us=time_us)
+        for one, time_us in zip(events, times, strict=False)
+    ]
+
+    check_bulk(definition, {"s-1": far, "s-2": other}, {"s-1": asked})
+    check_bulk(definition, {"s-1": events, "s-2": other}, {"s-1": asked})
 
 
 @pytest.mark.parametrize("definition", [COMPILED, SLOTTED], ids=lambda d: d.name)

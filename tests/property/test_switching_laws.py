@@ -32,7 +32,7 @@ from retrodict.scoring import plan as plan_scoring
 from retrodict.scoring import score_stream
 from retrodict.state import KeyState, Outcome
 from retrodict.switching import check_readable, readable
-from retrodict.verifying import verdicts
+from retrodict.verifying import judge, newest_us, verdicts
 from retrodict.vocabulary import count, last, maximum, mean
 
 from tests.artifacts import PIPELINE, artifact
@@ -134,9 +134,11 @@ class Scene:
 
     def verify(self) -> None:
         found = self.compared()
+        judged = judge(found, self.of_keys)
 
         def decide(lifecycle: Lifecycle) -> Decided | None:
-            return next(verdicts(self.deployment, found, lifecycle, self.of_keys), None)
+            told = verdicts(self.deployment, judged, newest_us(found), lifecycle)
+            return next(told, None)
 
         while record(self.decisions, NAME, decide)[1] is not None:
             pass

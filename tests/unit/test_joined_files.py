@@ -144,6 +144,60 @@ def test_a_damaged_footer_is_given_to_the_reader_or_copied_within_bounds(
         assert len(found) == 1
 
 
+def parts_of(file: bytes) -> tuple[bytes, bytes]:
+    """Return the bytes before the footer, and the footer."""
+    size = int.from_bytes(file[-8:-4], "little")
+    return file[: -8 - size], file[-8 - size : -8]
+
+
+def with_footer(body: bytes, footer: bytes) -> bytes:
+    return body + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+def pages_of(file: bytes, place: int) -> tuple[int, int]:
+    """Return where the pages of a column begin, and how many bytes they are."""
+    column = pq.ParquetFile(BytesIO(file)).metadata.row_group(0).column(place)
+    return column.data_page_offset, column.total_compressed_size
+
+
+def changed(file: bytes, number: int, to: int) -> bytes:
+    """Return a file whose footer has another number in place of one."""
+    body, footer = parts_of(file)
+    raw = varint(2 * number)
+    assert len(raw) > 1, "it would be found elsewhere as well"
+    return with_footer(body, footer.replace(raw, varint(2 * to)))
+
+
+PLAIN: dict[str, object] = {"use_dictionary": False, "compression": "none"}
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_an_offset_into_the_file_beside_does_not_give_its_rows(place: int) -> None:
+    sound, other = (file_of([*range(n, n + 40)], **PLAIN) for n in (500, 900))
+    begin, size = pages_of(sound, place)
+    away = len(parts_of(sound)[0])
+    stray = changed(sound, begin, begin + away)
+    assert pages_of(stray, place) == (begin + away, size)
+
+    found = [*joined([stray, other])]
+
+    assert found == [stray, other]
+    with pytest.raises((OSError, pa.ArrowException)):
+        table_of(stray)
+
+
+@pytest.mark.parametrize("past", [0, 1, 2**20])
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_pages_end_in_their_own_file(place: int, past: int) -> None:
+    sound, other = (file_of([*range(n, n + 40)], **PLAIN) for n in (500, 900))
+    begin, size = pages_of(sound, place)
+    most = len(parts_of(sound)[0]) - begin
+    longer = changed(sound, size, most + past)
+    assert pages_of(longer, place) == (begin, most + past)
+
+    assert len([*joined([other, longer, other])]) == (2 if past else 1)
+
+
 def varint(value: int) -> bytes:
     low, rest = value & 0x7F, value >> 7
     return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])

@@ -12,18 +12,18 @@ from retrodict.errors import IncompleteRebuildError, StateConflictError
 from retrodict.features import features
 from retrodict.pipeline import Pipeline
 from retrodict.ports import OnlineItem
+from retrodict.rebuilding import combine, rebuild_bucket
 from retrodict.replaying import (
     Comparison,
-    combine,
     compare,
     digest_of,
     key_of,
-    rebuild_bucket,
     replay,
     replay_log,
     split_scoring,
 )
 from retrodict.scoring import SCORING
+from retrodict.verifying import judge
 from retrodict.vocabulary import last, mean
 
 from tests.deployments import deployed
@@ -55,6 +55,12 @@ def logged(known: list[StampedEvent]) -> FakeEventLog:
 def compared(log: FakeEventLog, store: FakeOnlineStore) -> Comparison:
     replayed, _ = replay(log.read())
     return compare(replayed, store.scan(), lambda keys: log.read(keys=keys))
+
+
+def states(log: FakeEventLog, store: FakeOnlineStore) -> dict[str, str]:
+    """Return what is said of each deployed projection."""
+    judged = judge(compared(log, store), lambda keys: log.read(keys=keys))
+    return {name: one.state for name, one in judged.items()}
 
 
 def rebuilt(
@@ -204,21 +210,19 @@ def test_a_changed_definition_is_a_new_projection_filled_beside_the_old_one() ->
     log, store = logged(events()), FakeOnlineStore()
     rebuilt(log, store)
     old = dict(store.items)
-    (before,) = compared(log, store).projections().values()
+    (before,) = states(log, store).values()
 
     with deployed(Pipeline("sensor_anomaly", features=[Changed])):
         waiting = compared(log, store)
-        states = {p["state"] for p in waiting.projections().values()}
+        (filling,) = states(log, store).values()
         unexplained = waiting.unexplained
         for item in waiting.repairs():
             store.put(item)
-        filled = compared(log, store).projections()
+        filled = compared(log, store)
+        (done,) = judge(filled, lambda keys: log.read(keys=keys)).values()
 
-    assert before["state"] == "verified"
-    assert states == {"retired", "filling"}
+    assert (before, filling, done.state) == ("verified", "empty", "verified")
     assert unexplained == ()
-    done = {p["state"]: p for p in filled.values()}
-    assert done.keys() == {"retired", "verified"}
-    assert done["verified"]["log_digest"] == done["verified"]["store_digest"]
-    assert done["retired"]["items"] == done["verified"]["items"] == len(KEYS)
+    assert done.digest == digest_of(filled.replayed)
+    assert len(filled.retired) == done.items == len(KEYS)
     assert {e: store.items[e] for e in old} == old

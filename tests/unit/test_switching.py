@@ -23,7 +23,7 @@ from retrodict.replaying import Comparison, compare, digest_of
 from retrodict.replaying import replay as replay_events
 from retrodict.switching import check_readable, is_readable, readable
 from retrodict.training_run import check_candidate
-from retrodict.verifying import EventsOf, verdicts
+from retrodict.verifying import EventsOf, judge, newest_us, verdicts
 from retrodict.vocabulary import count, last, mean
 
 from tests.artifacts import PIPELINE, artifact
@@ -115,10 +115,11 @@ def verify(
 ) -> list[str]:
     """Compare and record, and return the kinds of what was recorded."""
     found = compared(store, events)
+    judged = judge(found, of_keys(events))
     told: list[str] = []
 
     def decide(lifecycle: Lifecycle) -> Decided | None:
-        return next(verdicts(pipeline, found, lifecycle, of_keys(events)), None)
+        return next(verdicts(pipeline, judged, newest_us(found), lifecycle), None)
 
     while True:
         _, made = record(decisions, pipeline.name, decide)

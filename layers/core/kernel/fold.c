@@ -591,6 +591,9 @@ static void begin(Key *k, int64_t key, Known *known) {
 static int fold_key(Key *k, int64_t key, Known *known, int has_slots) {
     const Fold *f = k->f;
     int is_in_order;
+    if (is_far(f->time_us, f->key_start[key], f->key_start[key + 1])) return 0;
+    if (f->asked_start
+        && is_far(f->asked_us, f->asked_start[key], f->asked_start[key + 1])) return 0;
     begin(k, key, known);
     if (!judge_all(k, key, known, f->wanted && has_slots, &is_in_order)) return 0;
     if (f->wanted && !has_slots) {

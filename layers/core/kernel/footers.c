@@ -1,7 +1,8 @@
 /* The row groups of one Parquet file, as they stand in the footer of several in one.
  *
  * A footer is a struct of Thrift's compact protocol. All is copied as it is but the
- * offsets of pages, which move with the bytes of the file.
+ * offsets of pages, which move with the bytes of the file. One that is damaged must not
+ * come to point into the file beside: what an offset begins has to end in its own.
  */
 
 #include <stdint.h>
@@ -17,7 +18,8 @@ typedef enum { ELSEWHERE, ROW_GROUP, COLUMN_CHUNK, COLUMN } Place;
 typedef struct {
     const uint8_t *at, *end;
     uint8_t *out, *out_end;
-    int64_t shift;
+    int64_t shift, body; /* how far offsets move, and the bytes before the footer */
+    int64_t number;      /* the whole number that was copied last */
     int wrong;
 } Copy;
 
@@ -93,10 +95,13 @@ static void copy_value(Copy *c, int kind, Place place, int moved, int depth) {
     switch (kind) {
     case BOOL_TRUE: case BOOL_FALSE: return;
     case BYTE: copy_bytes(c, 1); return;
-    case I16: case I32: put_varint(c, varint(c)); return;
-    case I64: {
+    case I16: case I32: case I64: {
         uint64_t v = varint(c);
-        if (moved) v = zigzag((int64_t)((uint64_t)unzigzag(v) + (uint64_t)c->shift));
+        c->number = unzigzag(v);
+        if (moved) {
+            if (kind != I64 || c->number < 0 || c->number > c->body) c->wrong = 1;
+            v = zigzag((int64_t)((uint64_t)c->number + (uint64_t)c->shift));
+        }
         put_varint(c, v);
         return;
     }
@@ -137,25 +142,66 @@ static int64_t field_of(Copy *c, uint8_t head, int64_t before) {
     return field;
 }
 
-static void copy_struct(Copy *c, Place place, int depth) {
-    int64_t field = 0;
-    while (!c->wrong) {
-        uint8_t head = next(c);
-        put(c, head);
-        if (!head) return;
-        field = field_of(c, head, field);
-        copy_value(c, head & 15, below(place, field), moves(place, field), depth);
+/* What begins at an offset of a struct, and how many bytes it has; -1 for not told. */
+typedef struct {
+    int64_t begin, bytes;
+} Run;
+
+enum { PAGES, OFFSETS, STATISTICS, BLOOM, RUNS };
+
+/* Note a number that says where a run begins, or how long it is. Pages begin with the
+ * first of the pages of data, of an index, or of a dictionary. */
+static void note(Run *runs, Place place, int64_t field, int64_t number) {
+    if (place == COLUMN_CHUNK) {
+        if (field == 4) runs[OFFSETS].begin = number;
+        if (field == 5) runs[OFFSETS].bytes = number;
+        if (field == 6) runs[STATISTICS].begin = number;
+        if (field == 7) runs[STATISTICS].bytes = number;
+    } else if (place == COLUMN) {
+        Run *pages = &runs[PAGES];
+        int begins = field >= 9 && field <= 11;
+        if (begins && (pages->begin < 0 || number < pages->begin)) pages->begin = number;
+        if (field == 7) pages->bytes = number;
+        if (field == 14) runs[BLOOM].begin = number;
+        if (field == 15) runs[BLOOM].bytes = number;
     }
 }
 
+/* Whether all runs end in the file's own bytes. */
+static int are_own(const Run *runs, int64_t body) {
+    for (int k = 0; k < RUNS; k++) {
+        if (runs[k].begin < 0) continue;
+        if (runs[k].bytes < 0 ? k != BLOOM : runs[k].bytes > body - runs[k].begin)
+            return 0;
+    }
+    return 1;
+}
+
+static void copy_struct(Copy *c, Place place, int depth) {
+    Run runs[RUNS] = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
+    int64_t field = 0;
+    while (!c->wrong) {
+        uint8_t head = next(c);
+        int kind = head & 15;
+        put(c, head);
+        if (!head) break;
+        field = field_of(c, head, field);
+        copy_value(c, kind, below(place, field), moves(place, field), depth);
+        if (kind == I32 || kind == I64) note(runs, place, field, c->number);
+    }
+    if (!c->wrong && !are_own(runs, c->body)) c->wrong = 1;
+}
+
 /* Copy the row groups of a footer, moved by `shift`, and tell where it holds what.
+ * Before it stand `body` bytes of its file.
  *
  * `found` becomes: rows; begin and end of their number; begin and end of the list of
  * row groups; how many those are. Return how many bytes were written, -1 where the
  * footer is not understood. `room` for the footer and ten bytes an offset is enough. */
-int64_t retrodict_row_groups(const uint8_t *footer, int64_t size, int64_t shift,
-                             uint8_t *out, int64_t room, int64_t *found) {
-    Copy c = {footer, footer + size, 0, 0, shift, 0};
+int64_t retrodict_row_groups(const uint8_t *footer, int64_t size, int64_t body,
+                             int64_t shift, uint8_t *out, int64_t room,
+                             int64_t *found) {
+    Copy c = {footer, footer + size, 0, 0, shift, body, 0, 0};
     int64_t field = 0, written = -1, rows_known = 0;
     while (!c.wrong) {
         uint8_t head = next(&c);

@@ -18,6 +18,11 @@ enum {
 #define HOUR_US INT64_C(3600000000)
 #define DAY_US (24 * HOUR_US)
 
+/* Times from here on, and before its negative, are for the plain fold: no window is
+ * longer than a century (`retrodict.stamps`), so between them no sum of times and
+ * windows overflows. */
+#define FURTHEST (INT64_C(1) << 60)
+
 /* One leaf of the definition; `retrodict.kernel` mirrors these structures. */
 typedef struct {
     int32_t statistic;
@@ -41,6 +46,13 @@ typedef struct {
 static inline int64_t floor_div(int64_t a, int64_t b) {
     int64_t q = a / b;
     return q - ((a % b != 0) && ((a < 0) != (b < 0)));
+}
+
+static inline int is_far(const int64_t *time, int64_t from, int64_t to) {
+    int found = 0;
+    for (int64_t i = from; i < to; i++)
+        found |= (time[i] >= FURTHEST) | (time[i] <= -FURTHEST);
+    return found;
 }
 
 static inline int64_t after(const int64_t *time, int64_t n, int64_t t) {

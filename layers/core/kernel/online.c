@@ -15,7 +15,6 @@ enum { HAS_SQUARES = 1, HAS_BOUNDS = 2 };
 
 #define HEAD_BYTES 35           /* magic, version, digest of the definition */
 #define ENTRY_BYTES 11          /* what an entry takes at least */
-#define FURTHEST (INT64_C(1) << 60)
 #define MOST_VALUES (INT64_C(1) << 40)
 #define MOST_SCALE 1074
 #define MOST_SUM_BITS 1064      /* before the point, of the sum of so many doubles */
@@ -931,11 +930,11 @@ static int fold_key(Work *w, int64_t key) {
     o->applied[key] = -1;
     if (!read_state(w, key, &is_odd)) return -1;
     if (is_odd) return BEYOND;
+    if (is_far(o->time_us, from, to)) return BEYOND;
     mark(w, from, to);
-    for (int64_t i = from; i < to && !is_beyond; i++) {
-        is_beyond = o->time_us[i] >= FURTHEST || o->time_us[i] <= -FURTHEST;
-        int outcome = is_beyond ? BEHIND : judge(w, i);
-        is_beyond |= outcome == UNKNOWN;
+    for (int64_t i = from; i < to; i++) {
+        int outcome = judge(w, i);
+        is_beyond = outcome == UNKNOWN;
         if (is_beyond) break;
         o->outcome[i] = (int8_t)outcome;
         if (outcome != APPLIED) continue;

@@ -6,6 +6,7 @@ from typing import Any
 
 from retrodict.pipeline import load_catalog
 from retrodict.replaying import compare, digest_of, replay
+from retrodict.verifying import judge, judgements_in
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.s3_event_log import S3EventLog
 
@@ -93,6 +94,7 @@ def test_a_rebuild_in_parts_is_the_rebuild_of_one_process(start: Start) -> None:
     compared = ended(twin, {"write": False})
     repaired = ended(twin, {"write": True})
     again = ended(twin, {"write": True})
+    verified = ended(twin, {"write": False})
 
     replayed, outcomes = replay(log.read())
     found = compare(replayed, store.scan(), lambda keys: log.read(keys=keys))
@@ -106,6 +108,11 @@ def test_a_rebuild_in_parts_is_the_rebuild_of_one_process(start: Start) -> None:
     assert told[0]["outcomes"] == dict(outcomes)
     assert (found.differing, found.apart) == ((), ())
     assert digest_of(found.stored) == digest_of(replayed)
+    judged = judge(found, lambda keys: log.read(keys=keys))
+    seen = json.loads(verified["output"])
+    assert {one.state for one in judged.values()} == {"verified", "empty"}
+    assert judgements_in(seen["projections"]) == judged
+    assert seen["unexplained"] == 0
 
 
 def test_a_part_that_fails_fails_the_rebuild(start: Start) -> None:

@@ -42,6 +42,16 @@ _SUMMARY_ONLY: Final = {
 }
 """What a reader of features alone asks of a head: the state stays where it is."""
 
+_TIMES_ONLY: Final = {
+    "FilterExpression": "#part = :current",
+    "ProjectionExpression": "#entity,#time_us",
+    "ExpressionAttributeNames": {
+        "#part": "part", "#entity": "entity", "#time_us": "time_us",
+    },
+    "ExpressionAttributeValues": {":current": {"S": CURRENT}},
+}  # fmt: skip
+"""What a list of the heads asks of each."""
+
 Refusal: TypeAlias = StateConflictError | StoreUnavailableError
 Refs = dict[str, str]
 """Sort key of each chunk by its name: the name, the version that wrote it, a digest."""
@@ -348,6 +358,24 @@ class DynamoDBOnlineStore:
                     yield _from_attributes(head, chunks)
                 else:  # somebody wrote in between
                     yield from self.load([entity]).values()
+
+    def entities(self, share: int, shares: int) -> Iterator[tuple[str, int]]:
+        """Yield a share of what there is, consistently; see `OnlineStore.entities`."""
+        pages = self._client.get_paginator("scan").paginate(
+            TableName=self._table_name,
+            ConsistentRead=True,
+            Segment=share,
+            TotalSegments=shares,
+            **_TIMES_ONLY,
+        )
+        try:
+            for page in pages:
+                for head in page["Items"]:
+                    yield head["entity"]["S"], int(head["time_us"]["N"])
+        except AWS_ERRORS as error:
+            raise StoreUnavailableError(
+                f"table {self._table_name!r} refused to be listed: {error_code(error)}"
+            ) from error
 
     def sweep(self) -> int:
         """Delete chunks that no head names, and return how many.

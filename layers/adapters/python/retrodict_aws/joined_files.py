@@ -3,7 +3,8 @@
 Opening a file, and each of its columns, takes longer than reading the few rows of a
 batch. Files whose footers differ only in their row groups are put one behind the other,
 and a footer is made that has the row groups of all, their offsets moved. No page is
-read for that. Files that are not alike, or not understood, are given as they are.
+read for that. Files that are not alike, or not understood, are given as they are, and
+so are those whose footer points past their own bytes.
 """
 
 import ctypes
@@ -53,14 +54,14 @@ def joined(files: Iterable[bytes]) -> Iterator[bytes]:
     own: _Joined | None = None
     for file in files:
         footer = _footer(file)
-        moved = _row_groups(footer, 0 if own is None else own.size)
+        body = file[: -_TAIL - len(footer)]
+        moved = _row_groups(footer, len(body), 0 if own is None else own.size)
         if moved is not None and (own is None or moved.frame != own.frame):
             own = alike.setdefault(moved.frame, _Joined(moved.frame))
-            moved = _row_groups(footer, own.size)
+            moved = _row_groups(footer, len(body), own.size)
         if own is None or moved is None:
             yield file
             continue
-        body = file[: -_TAIL - len(footer)]
         own.bodies.append(body)
         own.size += len(body)
         own.rows += moved.rows
@@ -89,15 +90,21 @@ def _footer(file: bytes) -> bytes:
     return file[-_TAIL - size : -_TAIL] if is_small else b""
 
 
-def _row_groups(footer: bytes, shift: int) -> _RowGroups | None:
-    """Return the row groups of a footer, moved; None where it is not understood."""
+def _row_groups(footer: bytes, body_bytes: int, shift: int) -> _RowGroups | None:
+    """Return the row groups of a footer, moved; None where it is not understood.
+
+    Nor is one that points past the bytes before it: those of another file would be
+    there.
+    """
     library = kernel.library()
     if library is None:
         return None
     # A number of two bytes with its head grows to eleven at most.
     out = ctypes.create_string_buffer(6 * len(footer))
     told = (ctypes.c_int64 * 6)()
-    size = library.retrodict_row_groups(footer, len(footer), shift, out, len(out), told)
+    size = library.retrodict_row_groups(
+        footer, len(footer), body_bytes, shift, out, len(out), told
+    )
     if size < 0:
         return None
     rows, begin, end, groups_begin, groups_end, count = told

@@ -10,6 +10,7 @@
     │   │   └── UpcastError                there is no way from its schema version
     │   ├── LogConflictError           one position of the log holds two events
     │   ├── IncompleteRebuildError     a part of the keys was not rebuilt
+    │   ├── KernelNotLoadedError       the compiled fold is of another machine or code
     │   ├── ProjectionNotVerifiedError nothing says yet that it equals the log
     │   ├── ImportFileError            a dropped file cannot be read as its type
     │   ├── DecisionRefusedError       a decision does not follow from those before
@@ -74,6 +75,10 @@ class UpcastError(EventFormatError):
 
 class LogConflictError(PermanentError):
     """One position of the log holds two different events; nothing was touched."""
+
+
+class KernelNotLoadedError(PermanentError):
+    """There is a compiled fold, but this machine or this code cannot use it."""
 
 
 class IncompleteRebuildError(PermanentError):

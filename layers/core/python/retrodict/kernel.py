@@ -16,10 +16,11 @@ from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from retrodict import codec
 from retrodict.contracts import FieldRef
+from retrodict.errors import KernelNotLoadedError
 from retrodict.expressions import Expression
 from retrodict.features import FeatureSet
 from retrodict.leaves import (
@@ -55,30 +56,6 @@ _PARTS: Final = {"hour_of_day": 17, "day_of_week": 18}
 _SUMMED: Final = frozenset({"sum", "mean"})
 
 _TEXTS: Final = (c_void_p, c_void_p)
-_FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type | None], ...]] = (
-    ("retrodict_identities", (c_int64, *_TEXTS, *_TEXTS, c_void_p), ctypes.c_int),
-    ("retrodict_checks", (c_int64, *_TEXTS, c_void_p), c_int64),
-    (
-        "retrodict_edges",
-        (c_int64, *_TEXTS, *_TEXTS, c_void_p, c_void_p, c_void_p),
-        c_int64,
-    ),
-    ("retrodict_join", (c_int64, c_void_p, c_void_p, c_void_p), None),
-    (
-        "retrodict_row_groups",
-        (ctypes.c_char_p, c_int64, c_int64, c_void_p, c_int64, c_void_p),
-        c_int64,
-    ),
-    ("retrodict_in_order", (c_int64, c_void_p, *_TEXTS, c_void_p), ctypes.c_int),
-    (
-        "retrodict_sort",
-        (c_int64, c_int64, c_void_p, *_TEXTS, c_void_p, c_void_p),
-        ctypes.c_int,
-    ),
-    ("retrodict_has_sha256", (), ctypes.c_int),
-    ("retrodict_validate", (c_void_p,), ctypes.c_int),
-)
-"""The functions of ``columns.c``, ``footers.c`` and ``validate.c``."""
 
 
 class LeafStruct(ctypes.Structure):
@@ -160,6 +137,35 @@ class OnlineStruct(ctypes.Structure):
     )  # fmt: skip
 
 
+_FUNCTIONS: Final[tuple[tuple[str, tuple[Any, ...], type | None], ...]] = (
+    ("retrodict_fold", (POINTER(FoldStruct),), ctypes.c_int),
+    ("retrodict_online", (POINTER(OnlineStruct),), ctypes.c_int),
+    ("retrodict_free", (POINTER(OnlineStruct),), None),
+    ("retrodict_identities", (c_int64, *_TEXTS, *_TEXTS, c_void_p), ctypes.c_int),
+    ("retrodict_checks", (c_int64, *_TEXTS, c_void_p), c_int64),
+    (
+        "retrodict_edges",
+        (c_int64, *_TEXTS, *_TEXTS, c_void_p, c_void_p, c_void_p),
+        c_int64,
+    ),
+    ("retrodict_join", (c_int64, c_void_p, c_void_p, c_void_p), None),
+    (
+        "retrodict_row_groups",
+        (c_char_p, c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p),
+        c_int64,
+    ),
+    ("retrodict_in_order", (c_int64, c_void_p, *_TEXTS, c_void_p), ctypes.c_int),
+    (
+        "retrodict_sort",
+        (c_int64, c_int64, c_void_p, *_TEXTS, c_void_p, c_void_p),
+        ctypes.c_int,
+    ),
+    ("retrodict_has_sha256", (), ctypes.c_int),
+    ("retrodict_validate", (c_void_p,), ctypes.c_int),
+)
+"""What each function of the library takes and returns."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The leaves of a definition as the compiled fold reads them.
@@ -184,20 +190,36 @@ def library_path() -> Path:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled fold of this platform, or None where there is none."""
+    """Return the compiled fold of this platform, or None where there is none.
+
+    Raises
+    ------
+    KernelNotLoadedError
+        There is one, but it is of another machine or of older code.
+    """
     path = library_path()
-    if not path.exists():
-        return None
-    found = ctypes.CDLL(str(path))
-    found.retrodict_fold.argtypes = (POINTER(FoldStruct),)
-    found.retrodict_fold.restype = ctypes.c_int
-    found.retrodict_online.argtypes = (POINTER(OnlineStruct),)
-    found.retrodict_online.restype = ctypes.c_int
-    found.retrodict_free.argtypes = (POINTER(OnlineStruct),)
-    found.retrodict_free.restype = None
-    for name, arguments, result in _FUNCTIONS:
-        function = getattr(found, name)
-        function.argtypes, function.restype = arguments, result
+    return loaded(path) if path.exists() else None
+
+
+def loaded(path: Path) -> ctypes.CDLL:
+    """Load a compiled fold.
+
+    Raises
+    ------
+    KernelNotLoadedError
+        It is not there, of another machine, damaged, or of older code.
+    """
+    try:
+        found = ctypes.CDLL(str(path))
+        for name, arguments, result in _FUNCTIONS:
+            function = getattr(found, name)
+            function.argtypes, function.restype = arguments, result
+    except (OSError, AttributeError) as error:
+        raise KernelNotLoadedError(
+            f"{path}: expected the compiled fold of {sys.platform} on "
+            f"{platform.machine()}, made from this code, got {error}: run `python -m "
+            "infra.build_kernel`, or `make layers` before a deployment"
+        ) from error
     return found
 
 

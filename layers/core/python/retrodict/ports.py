@@ -147,6 +147,17 @@ class OnlineStore(Protocol):
     def scan(self) -> Iterator[OnlineItem]:
         """Yield every item."""
 
+    def entities(self, share: int, shares: int) -> Iterator[tuple[str, int]]:
+        """Yield entity and time, microseconds, of every item in a share of the store.
+
+        Which share an entity is in is for the store to say; it is in one.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused even after retries.
+        """
+
 
 class EventLog(Protocol):
     """The log: every validated event, for ever."""

@@ -10,17 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from retrodict.arrow_events import known_by, reading_of
 from retrodict.buckets import BUCKETS, bucket_of, passes
 from retrodict.bulk_states import items_of
 from retrodict.envelope import StampedEvent
-from retrodict.errors import IncompleteRebuildError
 from retrodict.features import FeatureSet
 from retrodict.online import item_of
 from retrodict.pipeline import Pipeline, definitions_of, load_pipelines
-from retrodict.ports import ColumnLog, EventLog, OnlineItem, OnlineStore
+from retrodict.ports import ColumnLog, EventLog, OnlineItem
 from retrodict.scoring import SCORING
 from retrodict.state import KeyState, order_of_knowing
 
@@ -150,10 +148,21 @@ def same_fold(item: OnlineItem, replayed: Mapping[str, OnlineItem]) -> bool:
     )
 
 
-def _current() -> set[str]:
+def projection_of(entity: str) -> str:
+    """Return the name of the projection that an item belongs to.
+
+    Examples
+    --------
+    >>> projection_of("sensor_anomaly.Sensor.0123456789ab#s-1#2")
+    'sensor_anomaly.Sensor.0123456789ab'
+    """
+    return entity.partition("#")[0]
+
+
+def current_projections() -> set[str]:
     """Return the names of the projections of the deployed definitions."""
     return {
-        pipeline.entity(definition, "").removesuffix("#")
+        projection_of(pipeline.entity(definition, ""))
         for pipeline in load_pipelines().values()
         for definition in pipeline.definitions
     }
@@ -187,11 +196,11 @@ class Comparison:
 
         Nothing reads or writes them; they are kept until somebody deletes them.
         """
-        current = _current()
+        current = current_projections()
         return {
             entity: item
             for entity, item in self.stored.items()
-            if entity.partition("#")[0] not in current
+            if projection_of(entity) not in current
         }
 
     @property
@@ -199,30 +208,6 @@ class Comparison:
         """Stored entities of deployed definitions that the log knows nothing of."""
         found = self.stored.keys() - self.replayed.keys() - self.retired.keys()
         return tuple(sorted(found))
-
-    def projections(self) -> dict[str, dict[str, Any]]:
-        """Return, for each definition, how far its projection equals the log.
-
-        A changed definition is a new projection. It is `filling` until every item that
-        the log gives is there, byte for byte, and nothing else; then it is `verified`.
-        That of the definition before is `retired`.
-        """
-        names = {e.partition("#")[0] for e in (*self.replayed, *self.stored)}
-        current, differing = _current(), {*self.differing, *self.unexplained}
-        found: dict[str, dict[str, Any]] = {}
-        for name in sorted(names | current):
-            own = {e: i for e, i in self.replayed.items() if e.startswith(f"{name}#")}
-            held = {e: i for e, i in self.stored.items() if e.startswith(f"{name}#")}
-            is_equal = not any(e.partition("#")[0] == name for e in differing)
-            found[name] = {
-                "state": ("verified" if is_equal else "filling")
-                if name in current
-                else "retired",
-                "items": len(held),
-                "log_digest": digest_of(own),
-                "store_digest": digest_of(held),
-            }
-        return found
 
     def repairs(self) -> Iterator[OnlineItem]:
         """Yield what to write, each over the version that was read."""
@@ -309,77 +294,3 @@ def _apart(
         if f"{SCORING}{entity}" not in scoring
     ]
     return tuple(sorted(apart))
-
-
-def rebuild_bucket(
-    bucket: int, log: EventLog, store: OnlineStore, *, write: bool
-) -> dict[str, Any]:
-    """Replay one part of the keys, and write what differs unless told not to.
-
-    Returns
-    -------
-    dict
-        Counts and digests, JSON; see `combine`.
-
-    Raises
-    ------
-    StateConflictError
-        An item was written since it was read: rebuild the part again.
-    StoreUnavailableError
-        Log or store refused even after retries.
-    """
-    replayed, outcomes = replay_log(log, buckets=[bucket])
-    scored = [f"{SCORING}{entity}" for entity in scored_entities(replayed)]
-    held = store.load([*replayed, *scored])
-    found = compare(replayed, held.values(), lambda keys: log.read(keys=keys))
-    written = 0
-    for item in found.repairs() if write else ():
-        store.put(item)
-        held[item.entity] = item
-        written += 1
-    after, _ = split_scoring(held.values())
-    return {
-        "bucket": bucket,
-        "events": sum(outcomes.values()),
-        "outcomes": dict(outcomes),
-        "items": len(found.replayed),
-        "differing": len(found.differing),
-        "scoring_items": len(found.scoring),
-        "scoring_differing": len(found.apart),
-        "ahead": len(found.ahead),
-        "written": written,
-        "log_digest": digest_of_part(found.replayed),
-        "store_digest": digest_of_part(after),
-    }
-
-
-def combine(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """Return what all parts of the keys did, with the digests of the whole.
-
-    Raises
-    ------
-    IncompleteRebuildError
-        A part is missing, or came twice.
-    """
-    told = {part["bucket"]: part for part in parts if part is not None}
-    if sorted(told) != [*range(BUCKETS)] or len(parts) != BUCKETS:
-        missing = sorted({*range(BUCKETS)} - told.keys())
-        raise IncompleteRebuildError(
-            f"expected the {BUCKETS} parts of the keys, each once, got {len(parts)} "
-            f"results without those of {missing}: look at the failed executions of "
-            "the map, and rebuild again"
-        )
-    ordered = [told[bucket] for bucket in range(BUCKETS)]
-    outcomes: Counter[str] = Counter()
-    for part in ordered:
-        outcomes.update(part["outcomes"])
-    counts = (
-        "events", "items", "differing", "scoring_items", "scoring_differing", "ahead",
-        "written",
-    )  # fmt: skip
-    return {
-        **{name: sum(part[name] for part in ordered) for name in counts},
-        "outcomes": dict(outcomes),
-        "log_digest": combined([part["log_digest"] for part in ordered]),
-        "store_digest": combined([part["store_digest"] for part in ordered]),
-    }

@@ -17,7 +17,10 @@ FUTURE_TOLERANCE_US: Final = 5 * 60 * 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SHARD: Final = re.compile(r"shardId-(\d{12})")
-_DURATION: Final = re.compile(r"(\d+)(ms|s|m|h|d)")
+MOST_DURATION_US: Final = 36_525 * 86_400_000_000
+"""A century: contracts let no two events lie further apart."""
+
+_DURATION: Final = re.compile(r"(\d{1,18})(ms|s|m|h|d)")
 _UNITS_US: Final = {
     "ms": 1_000,
     "s": 1_000_000,
@@ -112,7 +115,8 @@ def duration_us(text: str) -> int:
     Raises
     ------
     PermanentError
-        `text` is not a whole positive number and one of ms, s, m, h, d.
+        `text` is not a whole positive number and one of ms, s, m, h, d, or it is
+        longer than a century.
 
     Examples
     --------
@@ -120,8 +124,10 @@ def duration_us(text: str) -> int:
     600000000
     """
     match = _DURATION.fullmatch(text)
-    if match is None or int(match.group(1)) == 0:
+    found = int(match.group(1)) * _UNITS_US[match.group(2)] if match else 0
+    if not 0 < found <= MOST_DURATION_US:
         raise PermanentError(
-            f"expected a duration such as '30s', '10m', '2h' or '7d', got {text!r}"
+            "expected a duration such as '30s', '10m', '2h' or '7d', of at most 36525 "
+            f"days, got {text!r}"
         )
-    return int(match.group(1)) * _UNITS_US[match.group(2)]
+    return found

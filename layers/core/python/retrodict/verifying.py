@@ -4,7 +4,8 @@
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
 
 from retrodict.envelope import StampedEvent
 from retrodict.features import FeatureSet
@@ -16,9 +17,17 @@ from retrodict.lifecycle import (
     Verified,
     decided,
 )
-from retrodict.pipeline import Pipeline
+from retrodict.pipeline import Pipeline, load_pipelines
 from retrodict.ports import OnlineItem
-from retrodict.replaying import Comparison, digest_of, key_of, replay, same_fold
+from retrodict.replaying import (
+    Comparison,
+    combined,
+    digest_of,
+    key_of,
+    projection_of,
+    replay,
+    same_fold,
+)
 from retrodict.scoring import SCORING
 from retrodict.switching import is_readable
 
@@ -28,56 +37,158 @@ KEYS_AT_ONCE: Final = 64
 EventsOf = Callable[[Collection[str]], Iterable[StampedEvent]]
 
 
-def verdicts(
-    pipeline: Pipeline, found: Comparison, lifecycle: Lifecycle, events_of: EventsOf
-) -> Iterator[Decided]:
-    """Yield what a comparison with the whole log says of a pipeline's projections.
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a comparison with the log says of one projection.
 
-    A projection is verified where each item is the fold of the log up to the position
-    that it applied last: events flow while it is compared. Nothing is said again. The
-    time of a verdict is that of the newest event that it is about.
+    Attributes
+    ----------
+    is_equal
+        Whether each item is the fold of the log up to the position that it applied
+        last: events flow while it is compared. None if that cannot be said.
+    items
+        How many the store holds.
+    digest
+        Of those; of a part of the keys, that of the part.
+    position
+        The last that any of them has applied.
+    time_us
+        Time of the newest event of any of them, microseconds.
+    """
+
+    is_equal: bool | None
+    items: int
+    digest: str
+    position: str
+    time_us: int
+
+    @classmethod
+    def join(cls, parts: Sequence["Judgement"]) -> "Judgement":
+        """Return the judgement of all parts of the keys, given in their order."""
+        told = {part.is_equal for part in parts}
+        return cls(
+            False if False in told else None if None in told else True,
+            sum(part.items for part in parts),
+            combined([part.digest for part in parts]),
+            max(part.position for part in parts),
+            max(part.time_us for part in parts),
+        )
+
+    @property
+    def state(self) -> str:
+        """What is said of it.
+
+        It is `verified` where that is recorded, `differing` where it is withdrawn, and
+        `filling` where nothing can be said yet.
+        """
+        if not self.items:
+            return "empty"
+        return {True: "verified", False: "differing", None: "filling"}[self.is_equal]
+
+
+def told_of(
+    judged: Mapping[str, Judgement], retired: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
+    """Return what is said of each projection, JSON.
+
+    Parameters
+    ----------
+    retired
+        How many items there are of each projection that is deployed no more.
+    """
+    return {
+        **{n: {"state": one.state, **asdict(one)} for n, one in judged.items()},
+        **{n: {"state": "retired", "items": items} for n, items in retired.items()},
+    }
+
+
+def judgements_in(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Judgement]:
+    """Return the judgements in what `told_of` gives."""
+    names = [field.name for field in fields(Judgement)]
+    return {
+        projection: Judgement(**{name: one[name] for name in names})
+        for projection, one in told.items()
+        if one["state"] != "retired"
+    }
+
+
+def judge(
+    found: Comparison,
+    events_of: EventsOf,
+    digest: Callable[[Mapping[str, OnlineItem]], str] = digest_of,
+) -> dict[str, Judgement]:
+    """Return what a comparison says of the projection of each deployed definition.
 
     Parameters
     ----------
     events_of
         Returns what the log holds of some keys.
+    digest
+        Returns the digest of the items of a projection.
+    """
+    judged: dict[str, Judgement] = {}
+    for pipeline in load_pipelines().values():
+        for definition in pipeline.definitions:
+            name = pipeline.entity(definition, "")
+            own = {e: i for e, i in found.stored.items() if e.startswith(name)}
+            judged[projection_of(name)] = Judgement(
+                _is_equal(found, name, beside(pipeline, definition), events_of),
+                len(own),
+                digest(own),
+                max((item.position for item in own.values()), default=""),
+                max((item.time_us for item in own.values()), default=0),
+            )
+    return judged
+
+
+def newest_us(found: Comparison) -> int:
+    """Return the time of the newest event that the log gives, microseconds."""
+    return max((item.time_us for item in found.replayed.values()), default=0)
+
+
+def verdicts(
+    pipeline: Pipeline,
+    judged: Mapping[str, Judgement],
+    newest_us: int,
+    lifecycle: Lifecycle,
+) -> Iterator[Decided]:
+    """Yield what a comparison with the whole log says of a pipeline's projections.
+
+    Nothing is said again. The time of a verdict is that of the newest event that it is
+    about.
+
+    Parameters
+    ----------
+    newest_us
+        Time of the newest event that the log gives, microseconds.
     """
     for definition in pipeline.definitions:
-        name = pipeline.entity(definition, "")
-        own = [i for e, i in found.stored.items() if e.startswith(name)]
-        if not own:
+        own = judged[projection_of(pipeline.entity(definition, ""))]
+        if not own.items:
             continue
-        time_us = max(item.time_us for item in own)
-        is_equal = _is_equal(found, name, _beside(pipeline, definition), events_of)
-        if is_equal is False and is_readable(pipeline, definition, lifecycle):
+        if own.is_equal is False and is_readable(pipeline, definition, lifecycle):
             why = "items differ from the log"
-            yield _withdrawn(pipeline, definition.digest, time_us, why)
-        if not is_equal:
-            continue
-        seen = Verified(
-            digest_of({item.entity: item for item in own}),
-            max(item.position for item in own),
-        )
-        if seen != lifecycle.verified.get(definition.digest):
+            yield _withdrawn(pipeline, definition.digest, own.time_us, why)
+        seen = Verified(own.digest, own.position)
+        if own.is_equal and seen != lifecycle.verified.get(definition.digest):
             yield decided(
                 ProjectionVerified,
-                time_us,
+                own.time_us,
                 pipeline=pipeline.name,
                 feature_set=definition.name,
                 definition=definition.digest,
-                items=len(own),
-                digest=seen.digest,
-                position=seen.position,
+                items=own.items,
+                digest=own.digest,
+                position=own.position,
             )
     deployed = {definition.digest for definition in pipeline.definitions}
-    newest_us = max((item.time_us for item in found.replayed.values()), default=0)
     for digest, known in sorted(lifecycle.verified.items()):
         if known is not None and digest not in deployed:
             why = "it is deployed no more, so nothing folds it"
             yield _withdrawn(pipeline, digest, newest_us, why)
 
 
-def _beside(pipeline: Pipeline, definition: FeatureSet) -> tuple[str, ...]:
+def beside(pipeline: Pipeline, definition: FeatureSet) -> tuple[str, ...]:
     """Return how entities begin of all projections of the same events."""
     return tuple(
         pipeline.entity(one, "")
@@ -87,7 +198,7 @@ def _beside(pipeline: Pipeline, definition: FeatureSet) -> tuple[str, ...]:
 
 
 def _is_equal(
-    found: Comparison, name: str, beside: tuple[str, ...], events_of: EventsOf
+    found: Comparison, name: str, rivals: tuple[str, ...], events_of: EventsOf
 ) -> bool | None:
     """Return whether a projection is the fold of the log; None if that cannot be said.
 
@@ -110,10 +221,10 @@ def _is_equal(
         and entity.removeprefix(SCORING) in found.replayed
     ]
     is_behind = any(
-        entity.removeprefix(SCORING).startswith(beside)
+        entity.removeprefix(SCORING).startswith(rivals)
         for entity in (*found.ahead, *found.unexplained)
     )
-    applied = _applied(held, beside)
+    applied = _applied(held, rivals)
     for first in range(0, len(told), KEYS_AT_ONCE):
         several = told[first : first + KEYS_AT_ONCE]
         by_key: dict[str, list[StampedEvent]] = {}
@@ -130,7 +241,7 @@ def _is_equal(
 
 
 def _applied(
-    held: Mapping[str, OnlineItem], beside: tuple[str, ...]
+    held: Mapping[str, OnlineItem], rivals: tuple[str, ...]
 ) -> dict[tuple[bool, str], str]:
     """Return the last position that any of several projections applied.
 
@@ -138,7 +249,7 @@ def _applied(
     """
     found: dict[tuple[bool, str], str] = {}
     for entity, item in held.items():
-        if entity.removeprefix(SCORING).startswith(beside):
+        if entity.removeprefix(SCORING).startswith(rivals):
             place = entity.startswith(SCORING), key_of(entity)
             found[place] = max(found.get(place, ""), item.position)
     return found
