@@ -1,14 +1,17 @@
 """A Lambda event of Kinesis records, read once, and the answer it expects."""
 
+import hashlib
 from array import array
 from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import msgspec
 from retrodict.stamps import position
 from retrodict.validation import Arrival
+
+_DIGEST_DIGITS: Final = 16
 
 
 class ItemFailure(TypedDict):
@@ -126,9 +129,20 @@ def again_from(sequence_number: str) -> BatchResponse:
 
 
 def segment_name(records: Sequence[DeliveredRecord] | DeliveredBatch) -> str:
-    """Return the name that belongs to exactly this run of records."""
+    """Return the name that belongs to exactly these records, in this order.
+
+    The first and the last do not say which are between: where batches of a shard are
+    handled side by side, or some records have become too old, it is not all of them.
+    """
     first, last = records[0], records[-1]
+    numbers = (
+        records.sequence_numbers
+        if isinstance(records, DeliveredBatch)
+        else [record.sequence_number for record in records]
+    )
+    digest = hashlib.sha256(",".join(numbers).encode()).hexdigest()
     return (
         f"arrived={first.arrival_date}/"
         f"{first.shard_id}-{first.sequence_number}-{last.sequence_number}"
+        f"-{digest[:_DIGEST_DIGITS]}"
     )
