@@ -363,7 +363,10 @@ class Checker:
         events = {event.position: event for event in self.known}
         told: set[tuple[Identity, str]] = set()
         for document in self.documents["compaction"]:
-            event = events[document["position"]]
+            event = events.get(document["position"])
+            if event is None:
+                self.world.violate(f"compaction told of {document}, not in the log")
+                continue
             identity = (event.type, event.key, event.source, event.id)
             if len(reused[identity]) == 1:
                 self.world.violate(f"compaction told of {document} without a reason")
