@@ -58,6 +58,9 @@ FILLING_SHARE: Final = 0.05
 VERIFYING_SHARE: Final = 0.03
 """Of the steps after a definition was changed."""
 
+FILLED_SHARE: Final = 0.3
+"""Of the times that nothing is left to take, and the new projection is compared."""
+
 PAUSED_STEPS: Final = 60
 """For how long producers pause at most, so that what they sent is taken."""
 
@@ -297,7 +300,9 @@ class Simulation:
         if self.world.random.random() < FILLING_SHARE:
             for _ in range(PAUSED_STEPS):
                 if all(mapping.is_at_rest for mapping in self.mappings):
-                    self.operator.fill()
+                    self.operator.verify()
+                    if self.world.random.random() < FILLED_SHARE:
+                        self.operator.fill()
                     break
                 self._step(produces=False)
         if self.world.random.random() < VERIFYING_SHARE:
