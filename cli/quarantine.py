@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import click
+from retrodict.rejection import redrivable
 from retrodict.stamps import to_text
 from retrodict_aws.kinesis_event_stream import KinesisIngestStream
 from retrodict_aws.s3_quarantine import S3Quarantine
@@ -123,7 +124,8 @@ def redrive(
     """Put rejected records on the ingest stream again, byte for byte.
 
     What the contract now accepts comes in; the rest is rejected once more. An event
-    that is too old by now comes in as an explicit late one.
+    that is too old by now comes in as an explicit late one. What was not folded only,
+    for its identity or its rate, is in the log already and is left out.
 
     \b
     Examples
@@ -137,12 +139,12 @@ def redrive(
         chosen = [_find(documents, position) for position in positions]
     else:
         chosen = [d for d in documents if everything or code in d["codes"]]
-    raw = {d["sha256"]: d for d in chosen if d["partition_key"]}
+    wanted = redrivable(chosen)
     stream = KinesisIngestStream(
         target.client("kinesis"), target.outputs["IngestStreamName"]
     )
     sent = stream.put(
-        (d["partition_key"], base64.b64decode(d["bytes_base64"])) for d in raw.values()
+        (d["partition_key"], base64.b64decode(d["bytes_base64"])) for d in wanted
     )
     target.wait_idle()
     emit(

@@ -206,6 +206,15 @@ def test_a_head_is_never_written_without_its_chunks(table: Any) -> None:
     assert store.load([items[1].entity]) == {items[1].entity: items[1]}
 
 
+def test_a_table_that_refuses_a_scan_is_unavailable(table: Any) -> None:
+    store = DynamoDBOnlineStore(table, "online")
+    table.delete_table(TableName="online")
+
+    for scan in (lambda: list(store.scan()), store.sweep):
+        with pytest.raises(StoreUnavailableError, match="refused to be scanned"):
+            scan()
+
+
 def test_who_loses_the_race_leaves_litter_that_is_swept(table: Any) -> None:
     winner, loser = (DynamoDBOnlineStore(table, "online") for _ in range(2))
     state, _ = KeyState(WIDE).fold(readings(0, 2_000))

@@ -32,6 +32,7 @@ SEGMENTS: Final = (
     "tests/unit/test_segments.py",
     "tests/property/test_segment_laws.py",
 )
+REDRIVING: Final = ("tests/unit/test_redriving.py",)
 CHUNKS: Final = ("tests/contract/test_chunked_states.py",)
 LIGHT: Final = ("tests/contract/test_light_dynamodb.py",)
 POINT_IN_TIME: Final = ("tests/property/test_point_in_time.py",)
@@ -326,6 +327,55 @@ MUTANTS: Final = (
         "[step] = _fold([work], store.load([work.entity]))",
         "[step] = _fold([work], {})",
         HANDLERS,
+    ),
+    Mutant(
+        "a batch is named by its ends alone",
+        f"{ADAPTERS}kinesis_batch.py",
+        'f"-{digest[:_DIGEST_DIGITS]}"',
+        '""',
+        HANDLERS,
+    ),
+    Mutant(
+        "equal bytes are redriven under one key alone",
+        f"{CORE}rejection.py",
+        'name = document["partition_key"], document["sha256"]',
+        'name = "", document["sha256"]',
+        REDRIVING,
+    ),
+    Mutant(
+        "what is in the log is redriven",
+        f"{CORE}rejection.py",
+        'if document["partition_key"] and NOT_FOLDED.isdisjoint(document["codes"]):',
+        'if document["partition_key"]:',
+        REDRIVING,
+    ),
+    Mutant(
+        "an aggregated record is only no JSON",
+        f"{CORE}strict_json.py",
+        'Reason.KPL_AGGREGATED, "one event',
+        'Reason.BINARY_FORMAT, "one event',
+        SIMULATED,
+    ),
+    Mutant(
+        "a replica that lags is read",
+        f"{ADAPTERS}dynamodb_online_store.py",
+        '"ConsistentRead": True, **only',
+        '"ConsistentRead": False, **only',
+        SIMULATED,
+    ),
+    Mutant(
+        "a replica that lags is scanned",
+        f"{ADAPTERS}dynamodb_online_store.py",
+        "TableName=self._table_name, ConsistentRead=True",
+        "TableName=self._table_name, ConsistentRead=False",
+        SIMULATED,
+    ),
+    Mutant(
+        "a refused scan lets the error of the client out",
+        f"{ADAPTERS}dynamodb_online_store.py",
+        '                yield from page["Items"]\n        except AWS_ERRORS',
+        '                yield from page["Items"]\n        except KeyError',
+        CHUNKS,
     ),
     Mutant(
         "what is told again replaces what was told before",

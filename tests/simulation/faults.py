@@ -12,6 +12,10 @@ class Fault(StrEnum):
     POISON = "poison record"
     IDENTITY_CONFLICT = "identity used for another payload"
     LATE_EVENT = "event later than allowed"
+    UNKNOWN_VERSION = "unknown schema version"
+    KPL_AGGREGATED = "KPL-aggregated record"
+    CLOCK_OFF = "producer clock far off"
+    EPOCH_RESET = "producer numbers its events from 1 again"
     QUIET_SPELL = "quiet spell longer than the horizon"
     PRODUCER_GAVE_UP = "producer gave up without an acknowledgement"
     PARTIAL_PUT = "partial PutRecords failure"
@@ -26,12 +30,17 @@ class Fault(StrEnum):
     LATE_LANDING = "write that lands late"
     WRITE_CONFLICT = "conflicting conditional request"
     UNPROCESSED_KEYS = "keys left unprocessed"
+    STALE_REPLICA = "read while a replica is behind"
     LOST_RACE = "conditional write refused"
     CRASH_BEFORE = "crash before a side effect"
     CRASH_AFTER = "crash after a side effect"
     INIT_FAILURE = "function fails to start"
     INVOKE_THROTTLED = "invocation throttled"
     STALL = "consumer stalled, so that a backlog grows"
+    SWITCHED_OFF = "consumer off for longer than the stream remembers"
+    TRIMMED = "record trimmed before it was read"
+    SIDE_BY_SIDE = "batches of one shard handled side by side"
+    LANES_CHANGED = "parallelization factor changed"
     RESPONSE_LOST = "response lost"
     ZOMBIE = "invocation overlaps its retry"
     REDELIVERY = "record delivered again"
@@ -40,7 +49,13 @@ class Fault(StrEnum):
     RETRIES_EXHAUSTED = "retries exhausted, to the destination"
     AGE_EXCEEDED = "record too old, to the destination"
     REDRIVE = "redrive from the destination"
+    QUARANTINE_REDRIVEN = "reject put in again after its contract was mended"
+    REDRIVEN_IN_TIME = "redriven event that is in time"
+    REDRIVEN_LATE = "redriven event that is late by now"
     REBUILD = "online store rebuilt from the log"
+    DEFINITION_CHANGED = "definition of features changed"
+    FILLED = "item of a changed definition filled while it runs"
+    SWITCHED = "changed definition verified, so it is read"
     NIGHT = "a day passes"
     COMPACTION = "log compacted while it grows"
     COMPACTION_DIED = "compaction died between two changes"
@@ -61,6 +76,9 @@ RATES: Final = {
     Fault.POISON: 0.05,
     Fault.IDENTITY_CONFLICT: 0.04,
     Fault.LATE_EVENT: 0.04,
+    Fault.KPL_AGGREGATED: 0.01,
+    Fault.CLOCK_OFF: 0.01,
+    Fault.EPOCH_RESET: 0.01,
     Fault.QUIET_SPELL: 0.08,
     Fault.PRODUCER_GAVE_UP: 0.3,
     Fault.PARTIAL_PUT: 0.08,
@@ -79,6 +97,9 @@ RATES: Final = {
     Fault.INIT_FAILURE: 0.03,
     Fault.INVOKE_THROTTLED: 0.03,
     Fault.STALL: 0.01,
+    Fault.SWITCHED_OFF: 0.001,
+    Fault.SIDE_BY_SIDE: 0.4,
+    Fault.LANES_CHANGED: 0.01,
     Fault.RESPONSE_LOST: 0.05,
     Fault.ZOMBIE: 0.03,
     Fault.NIGHT: 0.15,

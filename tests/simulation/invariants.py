@@ -1,17 +1,27 @@
 """What must hold once a run has come to rest, whatever went wrong in it."""
 
+import base64
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from retrodict.envelope import StampedEvent
+from retrodict.errors import EventFormatError
 from retrodict.features import FeatureSet
 from retrodict.online import features_json, item_of
 from retrodict.pipeline import definitions_of
 from retrodict.ports import KeyedBatch, OnlineItem
+from retrodict.reasons import Reason
 from retrodict.rejection import NOT_FOLDED
-from retrodict.replaying import digest_of, replay, same_fold, split_scoring
+from retrodict.replaying import (
+    compare,
+    digest_of,
+    key_of,
+    replay,
+    same_fold,
+    split_scoring,
+)
 from retrodict.scoring import SCORING, stream_prediction_id
 from retrodict.state import Folded, KeyState, Outcome, order_of_knowing
 from retrodict.system_events import PredictionMade, RateExceeded
@@ -19,7 +29,7 @@ from retrodict.training_build import build_set
 from retrodict.training_sets import TrainingSet
 from retrodict.windows import check_of, identity_of
 from retrodict_aws.dynamodb_online_store import _from_attributes, _refs
-from retrodict_aws.kinesis_event_stream import encode
+from retrodict_aws.kinesis_event_stream import decode, encode
 from retrodict_aws.s3_event_log import S3EventLog
 
 from tests.simulation.champion import CHAMPION
@@ -27,8 +37,15 @@ from tests.simulation.faults import Fault
 from tests.simulation.kinesis import Record, Stream
 from tests.simulation.learning import LEARNER, digest_of_set, log_of
 from tests.simulation.mapping import payload
+from tests.simulation.producer import KPL_MAGIC
+from tests.simulation.redriving import (
+    is_same_but_later,
+    never_rejected,
+    sent_by,
+)
 from tests.simulation.reference import Model, Truth, place_of
 from tests.simulation.simulation import Simulation
+from tests.simulation.switching import BEGINNING
 
 REASONS = {
     Outcome.CONFLICTING: "identity_conflict",
@@ -45,6 +62,15 @@ def _is_ours(raw: bytes) -> bool:
         return bool(json.loads(raw)["type"] in OURS)
     except (ValueError, LookupError, TypeError):
         return False
+
+
+def _positions(records: Iterable[Record]) -> set[str]:
+    """Return the positions of the events on records of the validated stream."""
+    found: set[str] = set()
+    for record in records:
+        with suppress(EventFormatError):
+            found |= {event.position for event in decode(record.data).events}
+    return found
 
 
 Identity = tuple[str, str, str, str]
@@ -68,11 +94,14 @@ class Checker:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self.world = simulation.world
-        self.truth = Truth(simulation.ingest)
+        self.truth = Truth(simulation.ingest, simulation.mended)
         self.training_sets = 0
         self.optional = {place_of(record) for record in simulation.redriven}
+        self.trimmed = {place_of(record) for record in simulation.validation.trimmed}
+        self.optional |= self.trimmed
         self.log = S3EventLog(simulation.s3, "log", kept_events=10_000)
         self.known = order_of_knowing(list(self.log.read()))
+        self.unarchived = _positions(simulation.archive.trimmed)
         self.online, self.scoring = split_scoring(simulation.store.scan())
         self.documents: dict[str, list[dict[str, Any]]] = {
             "": [],
@@ -95,6 +124,7 @@ class Checker:
         self.quarantine_is_what_was_rejected()
         self.nothing_acknowledged_is_lost()
         self.undelivered_is_explained()
+        self.redriven_is_as_if_never_rejected()
         self.online_equals_the_fold_of_the_log()
         if self.simulation.plan.scores:
             self.the_stream_was_scored_once()
@@ -109,7 +139,7 @@ class Checker:
                 self.world.violate(f"the log holds {event}, which nobody sent")
         kept = {event.position for event in self.known}
         for place in self.truth.events:
-            if place not in kept and place not in self.optional:
+            if place not in kept | self.optional | self.unarchived:
                 self.world.violate(f"the log lacks {place}")
 
     def quarantine_is_what_was_rejected(self) -> None:
@@ -122,7 +152,12 @@ class Checker:
         for place in self.truth.rejects:
             if place not in kept and place not in self.optional:
                 self.world.violate(f"quarantine lacks {place}")
-        foreign = sorted(place_of(record) for record in self.simulation.foreign)
+        for document in self.documents[""]:
+            raw = base64.b64decode(document["bytes_base64"])
+            if raw.startswith(KPL_MAGIC) and document["codes"] != ["kpl_aggregated"]:
+                self.world.violate(f"aggregated, and quarantined as {document}")
+        trimmed = {place_of(r) for r in self.simulation.archive.trimmed}
+        foreign = sorted({place_of(r) for r in self.simulation.foreign} - trimmed)
         unreadable = sorted({d["position"] for d in self.documents["log"]})
         if foreign != unreadable:
             self.world.violate(f"foreign records {foreign}, in quarantine {unreadable}")
@@ -135,9 +170,11 @@ class Checker:
             self.world.violate(f"{place} is in the log and in quarantine")
         for sent in self.simulation.producer.acked:
             places = self.truth.places.get(sent, [])
-            if not any(place in kept or place in rejected for place in places):
+            told = kept | rejected | self.trimmed | self.unarchived
+            if not any(place in told for place in places):
                 self.world.violate(f"acknowledged and lost: {sent}")
-        sent_records = Counter(self.simulation.producer.sent).keys()
+        sent_records = {*self.simulation.producer.sent}
+        sent_records |= {*map(sent_by, self.simulation.put_again)}
         for name in self.truth.places:
             if name not in sent_records and not _is_ours(name[1]):
                 self.world.violate(f"on the stream, and never sent: {name}")
@@ -146,15 +183,59 @@ class Checker:
         """Check that nothing is given up unless its retries or its age ran out."""
         given_up = self.world.fired[Fault.RETRIES_EXHAUSTED]
         given_up += self.world.fired[Fault.AGE_EXCEEDED]
+        is_off = self.world.fired[Fault.SWITCHED_OFF] + self.world.fired[Fault.STALL]
+        if self.world.fired[Fault.TRIMMED] and not is_off:
+            self.world.violate("records were trimmed, and nobody was off")
         if self.simulation.redriven and not given_up:
             self.world.violate("records were given up without a fault")
+
+    def redriven_is_as_if_never_rejected(self) -> None:
+        """Check that what a mended contract accepts is the event it would have been."""
+        kept = {event.position for event in self.known}
+        first: dict[str, StampedEvent] = {}
+        late: set[str] = set()
+        for document in self.simulation.put_again:
+            sound = never_rejected(document)
+            places = self.truth.places.get(sent_by(document), [])
+            again = [place for place in places if place in self.truth.events]
+            is_early = str(Reason.FROM_THE_FUTURE) in document["codes"]
+            if (sound is None and again and not is_early) or (sound and not again):
+                self.world.violate(f"redriven as {again}, once mended {sound}")
+            if sound is None:  # what was not yet true may have come true
+                continue
+            for place in again:
+                if not is_same_but_later(sound, self.truth.events[place]):
+                    self.world.violate(f"{place} is not {sound}")
+                if place in kept and self.truth.events[place].late:
+                    self.world.fire(Fault.REDRIVEN_LATE, place)
+                    late.add(sound.key)
+                elif place in kept:
+                    self.world.fire(Fault.REDRIVEN_IN_TIME, place)
+                    first[place] = sound
+        for key in sorted({event.key for event in first.values()} - late):
+            self._folds_as_if_never_rejected(key, first)
+
+    def _folds_as_if_never_rejected(
+        self, key: str, first: dict[str, StampedEvent]
+    ) -> None:
+        own = [e for e in self.known if (e.type, e.key) == ("sensor.reading", key)]
+        sound = order_of_knowing([first.get(event.position, event) for event in own])
+        for _, definition in definitions_of("sensor.reading"):
+            found = [KeyState(definition).fold(events) for events in (own, sound)]
+            outcomes = {one.outcome for _, folded in found for one in folded}
+            if outcomes.isdisjoint(REASONS):
+                entries = [(state.entries, state.features) for state, _ in found]
+                if entries[0] != entries[1]:
+                    self.world.violate(f"{key} is not as if nothing was rejected")
 
     def online_equals_the_fold_of_the_log(self) -> None:
         """Compare online, offline and reference by bytes, now and at every write."""
         offline, _ = replay(self.log.read())
         if digest_of(offline) != digest_of(self.online):
             for entity in sorted(offline.keys() | self.online.keys()):
-                self._compare(entity, self.online.get(entity), offline.get(entity))
+                if key_of(entity) not in self.simulation.forgotten:
+                    self._compare(entity, self.online.get(entity), offline.get(entity))
+        self._forgotten_are_named(offline)
         wrong: dict[str, str] = {}
         by_key: dict[tuple[str, str], list[StampedEvent]] = {}
         for event in self.known:
@@ -166,13 +247,27 @@ class Checker:
                 self._agrees_with_model(definition, steps, offline.get(entity))
                 if key in self.simulation.gapped:
                     continue
-                self._every_version_is_a_prefix(entity, steps)
+                self._every_version_is_a_prefix(definition, entity, steps)
                 wrong |= {
                     folded.event.position: REASONS[folded.outcome]
                     for _, folded in steps
                     if folded.outcome in REASONS
                 }
         self._not_folded_is_told(wrong)
+
+    def _forgotten_are_named(self, offline: dict[str, OnlineItem]) -> None:
+        """Check that a comparison names each item that the log cannot explain."""
+        found = compare(
+            offline,
+            self.simulation.store.scan(),
+            lambda keys: self.log.read(keys=keys),
+        )
+        told = {*found.differing, *found.unexplained}
+        for entity, item in sorted(self.online.items()):
+            fold = found.replayed.get(entity)
+            is_same = fold is not None and fold.content() == item.content()
+            if is_same is (entity in told):
+                self.world.violate(f"{entity} is the fold of the log: {is_same}, told")
 
     def _compare(
         self, entity: str, online: OnlineItem | None, offline: OnlineItem | None
@@ -215,7 +310,9 @@ class Checker:
                     f"{name} is {features[name]}, by the book {expected[name]}"
                 )
 
-    def _every_version_is_a_prefix(self, entity: str, steps: Sequence[Step]) -> None:
+    def _every_version_is_a_prefix(
+        self, definition: FeatureSet, entity: str, steps: Sequence[Step]
+    ) -> None:
         prefixes = {
             folded.event.position: (item_of(entity, state, 1), folded)
             for state, folded in steps
@@ -223,7 +320,11 @@ class Checker:
         }
         before = ""
         table = self.simulation.dynamodb
-        for attributes in table.versions.get(entity, []):
+        versions = table.versions.get(entity, [])
+        if entity.startswith(BEGINNING):  # what was there before may not be read
+            promised = self.simulation.operator.promised
+            versions = versions[promised.get(entity, len(versions)) :]
+        for attributes in versions:
             parts = _refs(attributes).values()
             chunks = {part: table.written[entity, part] for part in parts}
             item = _from_attributes(attributes, chunks)
@@ -235,7 +336,7 @@ class Checker:
                 self.world.violate(f"{entity} v{item.version} is no prefix of the log")
                 continue
             event, served = found[1].event, found[1].features
-            newest = KeyState.decode(definitions_of(event.type)[0][1], item.state)
+            newest = KeyState.decode(definition, item.state)
             last = newest.entries[-1]
             own = event.time_us, identity_of(event.source, event.id)
             is_newest = (last.time_us, last.identity) == own
@@ -264,7 +365,10 @@ class Checker:
         events = {event.position: event for event in self.known}
         told: set[tuple[Identity, str]] = set()
         for document in self.documents["compaction"]:
-            event = events[document["position"]]
+            event = events.get(document["position"])
+            if event is None:
+                self.world.violate(f"compaction told of {document}, not in the log")
+                continue
             identity = (event.type, event.key, event.source, event.id)
             if len(reused[identity]) == 1:
                 self.world.violate(f"compaction told of {document} without a reason")
@@ -281,6 +385,8 @@ class Checker:
         offline, _ = replay(self.log.read())
         for entity in sorted({f"{SCORING}{e}" for e in offline} | self.scoring.keys()):
             item = self.scoring.get(entity)
+            if key_of(entity) in self.simulation.forgotten:
+                continue
             if item is None or not same_fold(item, offline):
                 self.world.violate(f"{entity} is not the fold of the log")
         expected = {

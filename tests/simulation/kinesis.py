@@ -1,7 +1,6 @@
 """A Kinesis stream in memory: shards with lineage, split and merged as it flows."""
 
 import hashlib
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,6 +9,9 @@ from tests.simulation.faults import Fault
 from tests.simulation.world import World
 
 HASH_KEYS: Final = 1 << 128
+RECORD_BYTES: Final = 1 << 20
+CALL_BYTES: Final = 5 << 20
+CALL_RECORDS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +42,20 @@ class Shard:
         """Name of the shard as Kinesis writes it."""
         return f"shardId-{self.number:012d}"
 
-    def from_number(self, sequence_number: int) -> list[Record]:
-        """Return the records from a sequence number on, in order."""
-        first = bisect_left(self.records, sequence_number, key=_sequence_number)
-        return self.records[first:]
-
-
-def _sequence_number(record: Record) -> int:
-    return record.sequence_number
-
 
 class Stream:
-    """One stream; sequence numbers order the records of a shard, and no others."""
+    """One stream; sequence numbers order the records of a shard, and no others.
 
-    def __init__(self, world: World, name: str, shards: int) -> None:
+    Attributes
+    ----------
+    retention_us
+        After so long it forgets a record, read or not.
+    """
+
+    def __init__(self, world: World, name: str, shards: int, retention_us: int) -> None:
         self.world = world
         self.name = name
+        self.retention_us = retention_us
         self.shards: list[Shard] = []
         width = HASH_KEYS // shards
         for place in range(shards):
@@ -128,6 +128,13 @@ class KinesisClient:
         self, *, StreamName: str, Records: list[dict[str, Any]]
     ) -> dict[str, Any]:
         """Put records; any of them may be refused while the others are kept."""
+        sizes = [len(r["Data"]) + len(r["PartitionKey"].encode()) for r in Records]
+        if (
+            max(sizes) > RECORD_BYTES
+            or sum(sizes) > CALL_BYTES
+            or len(sizes) > CALL_RECORDS
+        ):
+            self._world.violate(f"a call to {StreamName} is larger than Kinesis takes")
         return self._world.write(
             "kinesis",
             f"PutRecords {StreamName} {len(Records)}",

@@ -1,8 +1,10 @@
 """A Kinesis event source mapping, as AWS documents it and this project sets it.
 
-One batch a shard at a time, a child after its parents; a partial answer moves the
-checkpoint; an error cuts the batch in two; what is retried too often or is too old
-goes, whole, to the on-failure destination.
+One batch a lane at a time, and as many lanes a shard as the parallelization factor
+says, each with partition keys of its own; a child after its parents; a partial answer
+moves the checkpoint; an error cuts the batch in two; what is retried too often or is
+too old goes, whole, to the on-failure destination. What the stream has forgotten is
+never seen.
 """
 
 import base64
@@ -10,7 +12,9 @@ import json
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 from tests.simulation.faults import Fault
 from tests.simulation.kinesis import Record, Shard, Stream
@@ -30,12 +34,39 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Reader:
-    """How far the mapping has come in one shard."""
+class Lane:
+    """How far the mapping has come with some of the partition keys of one shard."""
 
-    next_number: int = 0
+    waiting: deque[Record] = field(default_factory=deque)
     batches: deque[Batch] = field(default_factory=deque)
     paused_until_us: int = 0
+    is_busy: bool = False
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing is left to deliver, and nobody is at work."""
+        return not (self.batches or self.waiting or self.is_busy)
+
+
+class Place(NamedTuple):
+    """Where there is something to deliver: a lane of a shard."""
+
+    shard: Shard
+    lane: Lane
+
+
+@dataclass(slots=True)
+class Reader:
+    """The lanes of one shard, and how many of its records they were given."""
+
+    lanes: list[Lane]
+    given: int = 0
+
+    def give(self, records: Sequence[Record]) -> None:
+        """Append records to the lanes of their partition keys."""
+        for record in records:
+            place = crc32(record.partition_key.encode()) % len(self.lanes)
+            self.lanes[place].waiting.append(record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +78,8 @@ class Settings:
     waits
         Chance that it waits for more records where it could deliver, as a batching
         window has it.
+    lanes
+        Parallelization factor: how many batches of a shard are handled side by side.
     """
 
     batch_size: int
@@ -54,6 +87,7 @@ class Settings:
     oldest_us: int
     waits: float
     types: frozenset[str] | None = None
+    lanes: int = 1
 
 
 def payload(records: Sequence[Record]) -> dict[str, Any]:
@@ -76,7 +110,17 @@ def payload(records: Sequence[Record]) -> dict[str, Any]:
 
 
 class EventSourceMapping:
-    """Deliver a stream to a function until every record was taken or given up."""
+    """Deliver a stream to a function until every record was taken or given up.
+
+    While it is on it reads long before the stream forgets, whatever the scheduler does.
+
+    Attributes
+    ----------
+    undelivered
+        What went to the on-failure destination.
+    trimmed
+        What the stream forgot before it was read.
+    """
 
     def __init__(
         self,
@@ -88,88 +132,159 @@ class EventSourceMapping:
     ) -> None:
         self.function = function
         self.undelivered: list[list[Record]] = []
+        self.trimmed: list[Record] = []
         self._world = world
         self._runtime = runtime
         self._stream = stream
         self._settings = settings
+        self._lanes = settings.lanes
         self.stalled_until_us = 0
         self._readers: dict[int, Reader] = {}
         self._delivered: dict[tuple[str, int], int] = {}
 
-    def ready(self) -> list[Shard]:
-        """Return the shards that have something to deliver, if only after a pause."""
+    def ready(self) -> list[Place]:
+        """Return where there is something to deliver, if only after a pause."""
         return [
-            shard
+            Place(shard, lane)
             for shard in self._stream.shards
-            if not self._is_drained(shard)
-            and all(self._is_done(self._stream.shards[p]) for p in shard.parents)
+            for lane in self._reader(shard).lanes
+            if (lane.batches or lane.waiting) and not lane.is_busy
+            if all(self._is_done(self._stream.shards[p]) for p in shard.parents)
         ]
 
-    def due_us(self, shard: Shard) -> int:
-        """Return when a shard may be delivered, after what it failed with."""
-        return max(self._reader(shard).paused_until_us, self.stalled_until_us)
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether everything that is on the stream was taken or given up."""
+        return all(
+            lane.is_drained
+            for shard in self._stream.shards
+            for lane in self._reader(shard).lanes
+        )
 
-    def _is_drained(self, shard: Shard) -> bool:
-        reader = self._reader(shard)
-        return not reader.batches and not shard.from_number(reader.next_number)
+    def due_us(self, place: Place) -> int:
+        """Return when a lane may be delivered, after what it failed with."""
+        return max(place.lane.paused_until_us, self.stalled_until_us)
 
     def _is_done(self, shard: Shard) -> bool:
         return (
             not shard.is_open
-            and self._is_drained(shard)
+            and all(lane.is_drained for lane in self._reader(shard).lanes)
             and all(self._is_done(self._stream.shards[p]) for p in shard.parents)
         )
 
     def _reader(self, shard: Shard) -> Reader:
-        return self._readers.setdefault(shard.number, Reader())
+        """Return the lanes of a shard, with all that is on it by now."""
+        reader = self._readers.get(shard.number)
+        if reader is None:
+            lanes = [Lane() for _ in range(self._lanes)]
+            reader = self._readers[shard.number] = Reader(lanes)
+        if reader.given < len(shard.records):
+            reader.give(shard.records[reader.given :])
+            reader.given = len(shard.records)
+        return reader
 
-    def deliver(self, shard: Shard) -> None:
-        """Invoke the function once for a shard and decide what becomes of the batch."""
-        reader = self._reader(shard)
-        if not reader.batches:
+    def set_lanes(self, lanes: int) -> None:
+        """Change the parallelization factor; what was not taken is cut otherwise."""
+        readers = self._readers.values()
+        if any(lane.is_busy for reader in readers for lane in reader.lanes):
+            return
+        self._world.fire(Fault.LANES_CHANGED, f"{self.function} {lanes}")
+        self._lanes = lanes
+        for reader in readers:
+            left = [
+                record
+                for lane in reader.lanes
+                for several in (*(b.records for b in lane.batches), lane.waiting)
+                for record in several
+            ]
+            reader.lanes = [Lane() for _ in range(lanes)]
+            reader.give(sorted(left, key=attrgetter("sequence_number")))
+
+    def deliver(self, place: Place) -> None:
+        """Invoke the function once for a lane and decide what becomes of the batch."""
+        lane = place.lane
+        if not lane.batches:
             random = self._world.random
             if self._world.is_faulty and random.random() < self._settings.waits:
                 return
             size = random.randint(1, self._settings.batch_size)
-            taken = shard.from_number(reader.next_number)[:size]
-            reader.next_number = taken[-1].sequence_number + 1
+            taken = self._taken(lane.waiting, size)
             wanted = [r for r in taken if _matches(r, self._settings.types)]
             if wanted:
-                reader.batches.append(Batch(wanted))
+                lane.batches.append(Batch(wanted))
             return
         if self._world.chance(Fault.INVOKE_THROTTLED):
             self._world.fire(Fault.INVOKE_THROTTLED, self.function)
             self._world.advance(SECOND_US)
             return
-        self._send(reader, reader.batches.popleft())
+        self._send(place, lane.batches.popleft())
 
-    def _send(self, reader: Reader, batch: Batch) -> None:
+    def _taken(self, waiting: deque[Record], size: int) -> list[Record]:
+        """Take the next records, but for those that the stream has forgotten."""
+        taken: list[Record] = []
+        oldest_us = self.stalled_until_us - self._stream.retention_us
+        while waiting and len(taken) < size:
+            record = waiting.popleft()
+            if record.arrived_at_us >= oldest_us:
+                taken.append(record)
+                continue
+            self._world.fire(Fault.TRIMMED, f"{self.function} {record.partition_key}")
+            self.trimmed.append(record)
+        return taken
+
+    def _send(self, place: Place, batch: Batch) -> None:
+        lane = place.lane
         oldest_us = self._world.now_us - self._settings.oldest_us
         expired = [r for r in batch.records if r.arrived_at_us < oldest_us]
         if expired:
             rest = [r for r in batch.records if r.arrived_at_us >= oldest_us]
             self._give_up(expired, Fault.AGE_EXCEEDED)
             if rest:
-                reader.batches.appendleft(Batch(rest, batch.failures))
+                lane.batches.appendleft(Batch(rest, batch.failures))
             return
         self._count(batch.records)
         is_abandoned = False
+        lane.is_busy = True
 
         def abandon() -> None:
             nonlocal is_abandoned
             is_abandoned = True
-            self._failed(reader, batch)
+            lane.is_busy = False
+            self._failed(lane, batch)
 
-        answer = self._runtime.invoke(self.function, payload(batch.records), abandon)
+        answer = self._runtime.invoke(
+            self.function,
+            payload(batch.records),
+            abandon,
+            beside=lambda: self._beside(place) if not is_abandoned else None,
+        )
         if is_abandoned:
             return
+        lane.is_busy = False
         if answer is not None and self._world.chance(Fault.RESPONSE_LOST):
             self._world.fire(Fault.RESPONSE_LOST, self.function)
             answer = None
         if answer is None:
-            self._failed(reader, batch)
+            self._failed(lane, batch)
         else:
-            self._answered(reader, batch, answer)
+            self._answered(lane, batch, answer)
+
+    def _beside(self, busy: Place) -> None:
+        """Deliver another lane of the same shard while one is at work."""
+        others = [
+            place
+            for place in self.ready()
+            if place.shard is busy.shard and self.due_us(place) <= self._world.now_us
+        ]
+        if others and self._world.chance(Fault.SIDE_BY_SIDE):
+            place = self._world.random.choice(others)
+            if not place.lane.batches:
+                self.deliver(place)
+            if place.lane.batches:
+                self._world.fire(
+                    Fault.SIDE_BY_SIDE, f"{self.function} {place.shard.id}"
+                )
+                self.deliver(place)
 
     def _count(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -178,7 +293,7 @@ class EventSourceMapping:
             if self._delivered[name] > 1:
                 self._world.fired[Fault.REDELIVERY] += 1
 
-    def _answered(self, reader: Reader, batch: Batch, answer: dict[str, Any]) -> None:
+    def _answered(self, lane: Lane, batch: Batch, answer: dict[str, Any]) -> None:
         numbers = [str(record.sequence_number) for record in batch.records]
         failed = [f["itemIdentifier"] for f in answer["batchItemFailures"]]
         if any(name not in numbers for name in failed):
@@ -189,29 +304,29 @@ class EventSourceMapping:
         first = min(map(numbers.index, failed))
         rest = batch.records[first:]
         if first == 0:
-            self._retry(reader, Batch(rest, batch.failures + 1))
+            self._retry(lane, Batch(rest, batch.failures + 1))
             return
         self._world.fire(Fault.PARTIAL_BATCH, f"{self.function} {first}/{len(numbers)}")
-        self._retry(reader, Batch(rest, batch.failures))
+        self._retry(lane, Batch(rest, batch.failures))
 
-    def _failed(self, reader: Reader, batch: Batch) -> None:
+    def _failed(self, lane: Lane, batch: Batch) -> None:
         if len(batch.records) == 1:
-            self._retry(reader, Batch(batch.records, batch.failures + 1))
+            self._retry(lane, Batch(batch.records, batch.failures + 1))
             return
         self._world.fire(Fault.BISECT, f"{self.function} {len(batch.records)}")
         middle = len(batch.records) // 2
         for half in (batch.records[middle:], batch.records[:middle]):
-            reader.batches.appendleft(Batch(half, batch.failures))
+            lane.batches.appendleft(Batch(half, batch.failures))
 
-    def _retry(self, reader: Reader, batch: Batch) -> None:
+    def _retry(self, lane: Lane, batch: Batch) -> None:
         if batch.failures > self._settings.retries:
             self._give_up(batch.records, Fault.RETRIES_EXHAUSTED)
             return
-        reader.batches.appendleft(batch)
+        lane.batches.appendleft(batch)
         if batch.failures:
             pause_us = FIRST_PAUSE_US * 2 ** min(batch.failures - 1, 16)
             pause_us = min(pause_us, LONGEST_PAUSE_US)
-            reader.paused_until_us = self._world.now_us + pause_us
+            lane.paused_until_us = self._world.now_us + pause_us
 
     def _give_up(self, records: list[Record], fault: Fault) -> None:
         self._world.fire(fault, f"{self.function} {len(records)}")

@@ -1,5 +1,6 @@
 """A seeded producer: readings, labels and everything that should not be sent."""
 
+import hashlib
 import json
 from typing import Any, Final
 
@@ -14,6 +15,12 @@ Sent = tuple[str, bytes]
 
 MINUTE_US: Final = 60 * SECOND_US
 LABEL_SHARE: Final = 0.04
+MENDED_SHARE: Final = 0.3
+"""Chance that a clock is set right before the next event of its key."""
+
+KPL_MAGIC: Final = b"\xf3\x89\x9a\xc2"
+CLOCKS_US: Final = (-24 * 60 * MINUTE_US, -5 * 60 * MINUTE_US, 4 * MINUTE_US)
+AHEAD_US: Final = 24 * 60 * MINUTE_US
 
 
 class Producer:
@@ -39,6 +46,8 @@ class Producer:
         self._made: list[Sent] = []
         self._waiting: list[Sent] = []
         self._next_id = 0
+        self._serial = 0
+        self._clocks_us: dict[str, int] = {}
         self._ids: dict[str, list[str]] = {key: [] for key in self._keys}
         self._times: dict[str, list[int]] = {key: [] for key in self._keys}
 
@@ -46,6 +55,11 @@ class Producer:
     def is_done(self) -> bool:
         """Whether everything was made, and put or given up."""
         return self._next_id >= self.events and not self._waiting
+
+    @property
+    def is_half_done(self) -> bool:
+        """Whether half of it was made."""
+        return self._next_id >= self.events // 2
 
     def produce(self) -> None:
         """Put the next few records, or again those of a put that failed."""
@@ -79,18 +93,20 @@ class Producer:
     def _make(self) -> Sent:
         random = self._world.random
         self._next_id += 1
+        self._serial += 1
         key = random.choice(self._keys)
-        time_us = self._world.now_us - random.randint(0, 300) * SECOND_US
+        if self._world.chance(Fault.EPOCH_RESET):
+            self._world.fire(Fault.EPOCH_RESET)
+            self._serial = 1
+        time_us = self._clock_us(key) - random.randint(0, 300) * SECOND_US
         if self._world.chance(Fault.LATE_EVENT):
             self._world.fire(Fault.LATE_EVENT, key)
             time_us -= random.randint(10, 60) * MINUTE_US
         if random.random() < LABEL_SHARE:
             at_us = random.choice(self._times[key] or [time_us])
             is_anomaly = random.random() < 0.5
-            return key, _label(
-                self._next_id, key, time_us, at_us, is_anomaly=is_anomaly
-            )
-        identifier = str(self._next_id)
+            return key, _label(self._serial, key, time_us, at_us, is_anomaly=is_anomaly)
+        identifier = str(self._serial)
         if self._ids[key] and self._world.chance(Fault.IDENTITY_CONFLICT):
             self._world.fire(Fault.IDENTITY_CONFLICT, key)
             identifier = random.choice(self._ids[key][-9:])
@@ -100,7 +116,19 @@ class Producer:
         if self._world.chance(Fault.POISON):
             self._world.fire(Fault.POISON, key)
             return key, self._poison(document)
+        if self._world.chance(Fault.KPL_AGGREGATED):
+            self._world.fire(Fault.KPL_AGGREGATED, key)
+            return key, _aggregated(key, json.dumps(document).encode())
         return key, json.dumps(document).encode()
+
+    def _clock_us(self, key: str) -> int:
+        """Return the time by the clock of a producer, which may be far off a while."""
+        if self._world.chance(Fault.CLOCK_OFF):
+            self._world.fire(Fault.CLOCK_OFF, key)
+            self._clocks_us[key] = self._world.random.choice((*CLOCKS_US, AHEAD_US))
+        elif self._world.random.random() < MENDED_SHARE:
+            self._clocks_us.pop(key, None)
+        return self._world.now_us + self._clocks_us.get(key, 0)
 
     def _poison(self, document: dict[str, Any]) -> bytes:
         whole = json.dumps(document).encode()
@@ -108,10 +136,33 @@ class Producer:
         other = {**document, "dataschema": "sensor.reading/v9"}
         elsewhere = {**document, "subject": "s-elsewhere"}
         ahead = {**document, "time": to_text(self._world.now_us + 86_400 * SECOND_US)}
-        broken = [hot, other, elsewhere, ahead, {"id": document["id"]}]
-        return self._world.random.choice(
-            [whole[:-9], b"", b"\x1f\x8b", *(json.dumps(d).encode() for d in broken)]
-        )
+        broken = [hot, hot, hot, other, elsewhere, ahead, {"id": document["id"]}]
+        chosen = self._world.random.choice([whole[:-9], b"", b"\x1f\x8b", *broken])
+        if chosen is other:
+            self._world.fire(Fault.UNKNOWN_VERSION)
+        return chosen if isinstance(chosen, bytes) else json.dumps(chosen).encode()
+
+
+def _aggregated(key: str, data: bytes) -> bytes:
+    """Return a record as the Kinesis Producer Library aggregates two of them.
+
+    .. [1] https://github.com/awslabs/amazon-kinesis-producer
+       (aggregation-format.md): magic, a protobuf message, and its MD5.
+    """
+    name = key.encode()
+    record = b"\x08\x00\x1a" + _varint(len(data)) + data
+    held = b"\x1a" + _varint(len(record)) + record
+    message = b"\x0a" + _varint(len(name)) + name + held * 2
+    digest = hashlib.md5(message, usedforsecurity=False).digest()
+    return KPL_MAGIC + message + digest
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
 
 
 def _reading(identifier: str, key: str, time_us: int, value: float) -> dict[str, Any]:

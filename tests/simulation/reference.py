@@ -5,6 +5,7 @@ every event it ever applied, and takes each statistic from its definition.
 """
 
 from bisect import insort
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from retrodict.envelope import StampedEvent
@@ -17,6 +18,7 @@ from retrodict.windows import identity_of
 
 from tests import exact
 from tests.simulation.kinesis import Record, Stream
+from tests.simulation.redriving import MENDED
 
 TEN_MINUTES_US = 600_000_000
 
@@ -32,6 +34,12 @@ def place_of(record: Record) -> str:
 class Truth:
     """What became known, by position: every ingest record judged once, in order.
 
+    Parameters
+    ----------
+    mended
+        By shard, the first sequence number that came after a contract was mended, none
+        for all of a shard; None if it never was.
+
     Attributes
     ----------
     events, rejects
@@ -40,14 +48,18 @@ class Truth:
         Positions of a partition key and its bytes.
     """
 
-    def __init__(self, ingest: Stream) -> None:
+    def __init__(self, ingest: Stream, mended: Mapping[str, int] | None) -> None:
         self.events: dict[str, StampedEvent] = {}
         self.rejects: dict[str, Rejected] = {}
         self.places: dict[tuple[str, bytes], list[str]] = {}
         for record in ingest.records():
             place = place_of(record)
             arrival = Arrival(place, record.partition_key, record.arrived_at_us)
-            verdict = validate(record.data, arrival, load_catalog())
+            is_mended = mended is not None and (
+                record.sequence_number >= mended.get(record.shard_id, 0)
+            )
+            catalog = MENDED if is_mended else load_catalog()
+            verdict = validate(record.data, arrival, catalog)
             if isinstance(verdict, Rejected):
                 self.rejects[place] = verdict
             else:

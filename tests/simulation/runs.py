@@ -90,9 +90,10 @@ def checked(
         simulation = Simulation(plan)
         if sabotage is not None:
             sabotage(simulation)
-        simulation.run()
-        checker = Checker(simulation)
-        checker.check()
+        with simulation.operator.deployments:
+            simulation.run()
+            checker = Checker(simulation)
+            checker.check()
     return checker
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from retrodict.artifact import Artifact
+from retrodict.pipeline import load_catalog
 from retrodict_aws.clients import AWS_ERRORS
 
 from tests.simulation.faults import Fault
@@ -83,6 +84,8 @@ class Runtime:
 
     Attributes
     ----------
+    catalog
+        What `validate_records` was deployed with.
     refusal
         What the last function failed with that it may fail with, or None.
     """
@@ -94,6 +97,7 @@ class Runtime:
         self._ports = ports
         self._load = load
         self.refusal: Exception | None = None
+        self.catalog = load_catalog()
 
     def invoke(
         self,
@@ -101,6 +105,7 @@ class Runtime:
         event: Any,
         abandon: Callable[[], None] | None = None,
         *,
+        beside: Callable[[], None] | None = None,
         refusals: tuple[type[Exception], ...] = (),
     ) -> dict[str, Any] | None:
         """Run a function once and return its answer, or None where it failed.
@@ -110,11 +115,15 @@ class Runtime:
         abandon
             Called where the caller loses patience; the function then runs on, and
             its answer is worth nothing. None where the caller never does.
+        beside
+            Called at every write, to run others at the same time.
         refusals
             What the function says that it may fail with.
         """
         module = module_of(function)
         module.__dict__["ports"] = lambda: self._ports[function]
+        if function == "validate_records":
+            module.__dict__["load_catalog"] = lambda: self.catalog
         if function == "score_events":
             module.__dict__["artifact"] = self._load
         self.refusal = None
@@ -122,7 +131,7 @@ class Runtime:
         if self._world.chance(Fault.INIT_FAILURE):
             self._world.fire(Fault.INIT_FAILURE, function)
             return None
-        invocation = Invocation(function, abandon)
+        invocation = Invocation(function, abandon, beside)
         self._world.running.append(invocation)
         try:
             answer: dict[str, Any] = module.lambda_handler(event, Context())

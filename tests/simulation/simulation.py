@@ -32,10 +32,12 @@ from tests.simulation.kinesis import KinesisClient, Record, Stream
 from tests.simulation.learning import LEARNER, digest_of_set, log_of
 from tests.simulation.mapping import EventSourceMapping, Settings, payload
 from tests.simulation.producer import Producer
+from tests.simulation.redriving import MENDED, Documents, redrive
 from tests.simulation.runtime import Runtime
 from tests.simulation.stores import DynamoDBClient, S3Client
+from tests.simulation.switching import BEGINNING, Operator
 from tests.simulation.upkeep import NIGHT_US, Upkeep
-from tests.simulation.world import SECOND_US, World
+from tests.simulation.world import DEEPEST, SECOND_US, World
 
 STEPS: Final = 20_000
 """How many steps a run may take to come to rest once its faults have stopped."""
@@ -48,11 +50,25 @@ CRAMPED_BYTES: Final = 1_450
 
 COMPACTING_SHARE: Final = 0.25
 SCORING_SHARE: Final = 0.25
+REDRIVING_SHARE: Final = 0.25
+CHANGING_SHARE: Final = 0.12
 """Of the seeds; the others are spared the time."""
 
+FILLING_SHARE: Final = 0.05
+VERIFYING_SHARE: Final = 0.03
+"""Of the steps after a definition was changed."""
+
+FILLED_SHARE: Final = 0.3
+"""Of the times that nothing is left to take, and the new projection is compared."""
+
+PAUSED_STEPS: Final = 60
+"""For how long producers pause at most, so that what they sent is taken."""
+
 OVERLAPPING_STEPS: Final = 12
+MARGIN_US: Final = 3_600 * SECOND_US
+"""How long before its stream forgets a record a mapping gives it up."""
+
 SERVICES: Final = ("dynamodb", "kinesis", "s3")
-DEEPEST: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +86,18 @@ class Plan:
     rates: Mapping[Fault, float]
     state_limit_bytes: int | None = None
     small_bytes: int = SMALL_BYTES
+    lanes: int = 1
     compacts: bool = False
     scores: bool = False
+    redrives: bool = False
+    changes: bool = False
     at: tuple[Fault, int] | None = None
 
 
 def plan_of(seed: int) -> Plan:
     """Draw a plan; most runs never give a record up, as the deployed mappings do."""
     random = Random(seed)
-    return Plan(
+    plan = Plan(
         seed=seed,
         events=random.randint(30, 140),
         keys=random.randint(2, 6),
@@ -90,9 +109,13 @@ def plan_of(seed: int) -> Plan:
         rates=rates_of(random),
         state_limit_bytes=random.choice((None, None, None, CRAMPED_BYTES)),
         small_bytes=random.choice((SMALL_BYTES, CHUNKED_BYTES)),
+        lanes=random.choice((1, 1, 2, 10)),
         compacts=random.random() < COMPACTING_SHARE,
         scores=random.random() < SCORING_SHARE,
+        redrives=random.random() < REDRIVING_SHARE,
+        changes=random.random() < CHANGING_SHARE,
     )
+    return replace(plan, scores=False, state_limit_bytes=None) if plan.changes else plan
 
 
 @contextmanager
@@ -115,9 +138,10 @@ class Simulation:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.world = world = World(plan.seed, plan.rates, at=plan.at)
-        self.ingest = Stream(world, "ingest", plan.shards)
-        self.events = Stream(world, "events", plan.shards)
-        self.predictions = Stream(world, "predictions", 1)
+        retention_us = plan.oldest_us + MARGIN_US
+        self.ingest = Stream(world, "ingest", plan.shards, retention_us)
+        self.events = Stream(world, "events", plan.shards, retention_us)
+        self.predictions = Stream(world, "predictions", 1, retention_us)
         streams = {
             "ingest": self.ingest, "events": self.events,
             "predictions": self.predictions,
@@ -152,7 +176,14 @@ class Simulation:
             {CHAMPION.digest: CHAMPION}.__getitem__,
         )
         self.upkeep = Upkeep(world, self.runtime, self.s3)
-        settings = Settings(plan.batch_size, plan.retries, plan.oldest_us, plan.waits)
+        self.operator = Operator(world, self.dynamodb, self.s3, self.store)
+        settings = Settings(
+            plan.batch_size,
+            plan.retries,
+            plan.oldest_us,
+            plan.waits,
+            lanes=plan.lanes,
+        )
         types = folded_types(load_pipelines().values())
         mapping = partial(EventSourceMapping, world, self.runtime)
         self.validation = mapping(self.ingest, "validate_records", settings)
@@ -170,6 +201,9 @@ class Simulation:
             self.mappings.append(self.scoring)
         self.foreign: list[Record] = []
         self.redriven: list[Record] = []
+        self.mended: dict[str, int] | None = None
+        self.put_again: Documents = []
+        self.forgotten: frozenset[str] = frozenset()
         self.gapped: frozenset[str] = frozenset()
         self.unscored: frozenset[str] = frozenset()
         self.writes = 0
@@ -186,22 +220,26 @@ class Simulation:
             self._step()
         self.world.is_faulty = False
         self._settle()
+        if self.plan.redrives:
+            self._mend()
         self._repair()
+        if self.plan.changes:
+            self._switch()
         if self.plan.compacts:
             self._compact()
         self.writes = self.world.writes
 
-    def _step(self) -> None:
+    def _step(self, *, produces: bool = True) -> None:
         actions: list[Callable[[], None]] = []
-        if not self.producer.is_done:
+        if produces and not self.producer.is_done:
             actions.append(self.producer.produce)
         waits: list[int] = []
         for mapping in self.mappings:
-            for shard in mapping.ready():
-                if mapping.due_us(shard) > self.world.now_us:
-                    waits.append(mapping.due_us(shard))
+            for place in mapping.ready():
+                if mapping.due_us(place) > self.world.now_us:
+                    waits.append(mapping.due_us(place))
                 else:
-                    actions.append(partial(mapping.deliver, shard))
+                    actions.append(partial(mapping.deliver, place))
         if actions:
             self.world.random.choice(actions)()
         else:
@@ -229,18 +267,55 @@ class Simulation:
             length_us = world.random.randint(1, 180) * SECOND_US
             world.outages[service] = world.now_us + length_us
             world.note(f"outage of {service} for {length_us} us")
+        if world.chance(Fault.FOREIGN_RECORD):
+            world.fire(Fault.FOREIGN_RECORD)
+            self.foreign.append(self.events.put("foreign", b"no event of ours"))
+        self._disturb_a_consumer()
+        if self.plan.changes and self.producer.is_half_done:
+            self._change()
+        if self.plan.compacts:
+            self._disturb_the_log()
+        if world.chance(Fault.SET_DURING_FAULTS):
+            self._build_a_set()
+
+    def _disturb_a_consumer(self) -> None:
+        world = self.world
         if world.chance(Fault.STALL):
             mapping = world.random.choice(self.mappings)
             world.fire(Fault.STALL, mapping.function)
             length_us = world.random.randint(1, 90) * 60 * SECOND_US
             mapping.stalled_until_us = world.now_us + length_us
-        if world.chance(Fault.FOREIGN_RECORD):
-            world.fire(Fault.FOREIGN_RECORD)
-            self.foreign.append(self.events.put("foreign", b"no event of ours"))
-        if self.plan.compacts:
-            self._disturb_the_log()
-        if world.chance(Fault.SET_DURING_FAULTS):
-            self._build_a_set()
+        if world.chance(Fault.SWITCHED_OFF):
+            mapping = world.random.choice(self.mappings)
+            world.fire(Fault.SWITCHED_OFF, mapping.function)
+            length_us = self.ingest.retention_us + world.random.randint(0, MARGIN_US)
+            mapping.stalled_until_us = world.now_us + length_us
+        if world.chance(Fault.LANES_CHANGED):
+            world.random.choice(self.mappings).set_lanes(world.random.randint(1, 10))
+
+    def _change(self) -> None:
+        """Deploy another definition, and do now and then what an operator does."""
+        if not self.operator.is_deployed:
+            self.operator.deploy()
+        if self.world.random.random() < FILLING_SHARE:
+            for _ in range(PAUSED_STEPS):
+                if all(mapping.is_at_rest for mapping in self.mappings):
+                    self.operator.verify()
+                    if self.world.random.random() < FILLED_SHARE:
+                        self.operator.fill()
+                    break
+                self._step(produces=False)
+        if self.world.random.random() < VERIFYING_SHARE:
+            self.operator.verify()
+
+    def _switch(self) -> None:
+        """Fill and verify where nothing fails: then the new definition is read."""
+        if not self.operator.is_deployed:
+            self.operator.deploy()
+        self.rebuild()
+        self.operator.verify()
+        if not (self.operator.is_switched or self.forgotten):
+            self.world.violate("filled, and not verified")
 
     def _build_a_set(self) -> None:
         """Build a training set of what is archived by now, while things fail."""
@@ -261,7 +336,7 @@ class Simulation:
 
     def _disturb_the_log(self) -> None:
         world = self.world
-        at_rest = not any(mapping.ready() for mapping in self.mappings)
+        at_rest = all(mapping.is_at_rest for mapping in self.mappings)
         if at_rest and world.chance(Fault.NIGHT):
             world.fire(Fault.NIGHT)
             world.advance(NIGHT_US)
@@ -283,24 +358,40 @@ class Simulation:
         self.upkeep.settle()
 
     def _archive_again(self) -> None:
-        """Deliver old records once more, as a redrive does, in a batch of their own."""
+        """Deliver old records once more, as a redrive does, and those of one lane."""
         shards = [shard for shard in self.events.shards if shard.records]
         if not shards:
             return
         records = self.world.random.choice(shards).records
         first = self.world.random.randrange(len(records))
         last = first + self.world.random.randint(1, 10)
+        several = records[first:last]
+        key = several[0].partition_key
         self.world.fire(Fault.ARCHIVED_AGAIN)
-        self.runtime.invoke("archive_events", payload(records[first:last]))
+        self.runtime.invoke("archive_events", payload(several))
+        own = [record for record in several if record.partition_key == key]
+        self.runtime.invoke("archive_events", payload(own))
 
     def _settle(self) -> None:
         """Deliver until nothing is left, late writes included."""
         for _ in range(STEPS):
-            is_at_rest = not any(mapping.ready() for mapping in self.mappings)
+            is_at_rest = all(mapping.is_at_rest for mapping in self.mappings)
             if is_at_rest and not self.world.land_all():
                 return
             self._step()
         self.world.violate(f"not at rest after {STEPS} steps")
+
+    def _mend(self) -> None:
+        """Mend a contract, and put in again what it rejected, while things fail."""
+        self.mended = {shard.id: shard.next_number for shard in self.ingest.shards}
+        self.runtime.catalog = MENDED
+        self.world.is_faulty = True
+        self.put_again = redrive(self.world, self.quarantine, self.door)
+        for _ in range(self.world.random.randint(0, 30)):
+            self._disturb()
+            self._step()
+        self.world.is_faulty = False
+        self._settle()
 
     def _repair(self) -> None:
         """Do what an operator does about records in the on-failure destination.
@@ -317,9 +408,19 @@ class Simulation:
         for records in self.archive.undelivered:
             self.world.fire(Fault.REDRIVE, f"archive_events {len(records)}")
             self.runtime.invoke("archive_events", payload(records))
-        missed = [*self.redriven, *chain(*self.features.undelivered)]
+        self.forgotten = frozenset(r.partition_key for r in self.archive.trimmed)
+        missed = [
+            *self.redriven,
+            *self.archive.trimmed,
+            *self.features.trimmed,
+            *chain(*self.features.undelivered),
+        ]
         self.gapped = frozenset(record.partition_key for record in missed)
-        missed += chain(*self.scoring.undelivered)
+        missed += [
+            *self.validation.trimmed,
+            *self.scoring.trimmed,
+            *chain(*self.scoring.undelivered),
+        ]
         self.unscored = frozenset(record.partition_key for record in missed)
         if missed:
             self.rebuild()
@@ -343,6 +444,7 @@ class Simulation:
             if is_scoring and not self.plan.scores:
                 continue
             gapped = self.unscored if is_scoring else self.gapped
-            if key_of(item.entity) not in gapped:
+            is_filled = item.entity.startswith(BEGINNING)
+            if key_of(item.entity) not in gapped and not is_filled:
                 self.world.violate(f"{item.entity} differs before it was rebuilt")
             self.store.put(item)

@@ -34,6 +34,9 @@ class Pages:
 
 
 HEAD: Final = "current"
+ITEM_BYTES: Final = 400 * 1024
+LONGEST_LAG_US: Final = 1_000_000
+"""How long a replica may be behind after a write."""
 
 
 class DynamoDBClient:
@@ -54,6 +57,7 @@ class DynamoDBClient:
         self.versions: dict[str, list[Item]] = {}
         self.chunks: dict[tuple[str, str], Item] = {}
         self.written: dict[tuple[str, str], bytes] = {}
+        self._lagging: dict[str, int] = {}
 
     def puts(self) -> int:
         """Return how many writes of other content were applied."""
@@ -69,6 +73,8 @@ class DynamoDBClient:
     ) -> dict[str, Any]:
         """Write an item if its condition holds when the write is applied."""
         entity, part = Item["entity"]["S"], Item["part"]["S"]
+        if size_of(Item) > ITEM_BYTES:
+            self._world.violate(f"{entity} {part} is larger than an item may be")
         values = ExpressionAttributeValues or {}
 
         def keep() -> dict[str, Any]:
@@ -89,6 +95,8 @@ class DynamoDBClient:
             if after != before + 1:
                 self._world.violate(f"{entity} went from version {before} to {after}")
             versions.append(Item)
+            lag_us = self._world.random.randint(0, LONGEST_LAG_US)
+            self._lagging[entity] = self._world.now_us + lag_us
             sha = hashlib.sha256(Item["state"]["B"]).hexdigest()[:8]
             self._world.note(f"{TableName} {entity} v{after} {sha}")
             return {}
@@ -130,13 +138,21 @@ class DynamoDBClient:
                     self._world.fire(Fault.UNPROCESSED_KEYS, key["entity"]["S"])
                     left.append(key)
                 elif versions:
-                    stale = 0 if is_consistent else self._world.random.randint(0, 1)
-                    several = versions[-1 - stale : len(versions) - stale]
+                    several = self._seen(*place, versions, is_consistent=is_consistent)
                     found += [{n: item[n] for n in only or item} for item in several]
             unread = {table: {**request, "Keys": left}} if left else {}
             return {"Responses": {table: found}, "UnprocessedKeys": unread}
 
         return self._world.read("dynamodb", "BatchGetItem", answer)
+
+    def _seen(
+        self, entity: str, part: str, versions: list[Item], *, is_consistent: bool
+    ) -> list[Item]:
+        """Return the item as a replica has it, which may lag unless asked not to."""
+        if part != HEAD or self._lagging.get(entity, 0) <= self._world.now_us:
+            return versions[-1:]
+        self._world.fire(Fault.STALE_REPLICA, entity)
+        return versions[-1:] if is_consistent else versions[-2:-1]
 
     def _versions(self, entity: str, part: str) -> list[Item]:
         if part == HEAD:
@@ -147,13 +163,27 @@ class DynamoDBClient:
     def get_paginator(self, name: str) -> Pages:
         """Return the paginator of ``scan``."""
 
-        def entries(**_request: Any) -> tuple[str, list[Item]]:
-            heads = [((e, HEAD), v[-1]) for e, v in self.versions.items() if v]
+        def entries(
+            *, ConsistentRead: bool = False, **_request: Any
+        ) -> tuple[str, list[Item]]:
+            heads = [
+                ((entity, HEAD), head)
+                for entity, versions in self.versions.items()
+                for head in self._seen(
+                    entity, HEAD, versions, is_consistent=ConsistentRead
+                )
+            ]
             return "Items", [
                 item for _, item in sorted([*heads, *self.chunks.items()], key=_name)
             ]
 
         return Pages(self._world, "dynamodb", name, entries)
+
+
+def size_of(item: Item) -> int:
+    """Return about how many bytes DynamoDB counts of an item."""
+    kept = (held for value in item.values() for held in value.values())
+    return sum(map(len, item)) + sum(len(v) for v in kept if isinstance(v, str | bytes))
 
 
 def _name(found: tuple[tuple[str, str], Item]) -> tuple[str, str]:

@@ -69,8 +69,9 @@ def test_a_seed_has_one_trace() -> None:
         replace(SMALL, seed=2, scores=True),
         replace(SMALL, seed=3),
         replace(SMALL, seed=4, events=8, compacts=True),
+        replace(SMALL, seed=5, events=12, lanes=3, redrives=True),
     ],
-    ids=["1", "2, scored", "3", "4, compacted"],
+    ids=["1", "2, scored", "3", "4, compacted", "5, redriven, in lanes"],
 )
 def test_one_fault_at_every_single_write_breaks_nothing(plan: Plan) -> None:
     sound = run_of(plan)

@@ -23,6 +23,9 @@ T = TypeVar("T")
 START_US: Final = 1_767_614_400_000_000
 SECOND_US: Final = 1_000_000
 SDK_ATTEMPTS: Final = 3
+DEEPEST: Final = 3
+"""How many invocations go on inside one another."""
+
 GIVING_UP: Final = 0.4
 """Chance that an SDK has spent its retries after a failed attempt."""
 
@@ -37,11 +40,23 @@ def refusal(code: str, operation: str) -> ClientError:
 
 
 class Invocation:
-    """One run of a function, and how to tell its mapping that it takes too long."""
+    """One run of a function, and how to tell its mapping that it takes too long.
 
-    def __init__(self, name: str, abandon: Callable[[], None] | None) -> None:
+    Attributes
+    ----------
+    beside
+        Lets its mapping run another one at the same time, if it does that.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        abandon: Callable[[], None] | None,
+        beside: Callable[[], None] | None = None,
+    ) -> None:
         self.name = name
         self.abandon = abandon
+        self.beside = beside
         self.is_abandoned = False
 
 
@@ -172,6 +187,8 @@ class World:
         if invocation is None:
             return
         self._crash_if(Fault.CRASH_BEFORE, operation, place)
+        if invocation.beside is not None and len(self.running) <= DEEPEST:
+            invocation.beside()
         if invocation.abandon is None or invocation.is_abandoned:
             return
         if self._chosen(Fault.ZOMBIE, place):

@@ -306,7 +306,35 @@ def test_a_batch_is_one_segment_a_type_and_again_the_same(
     assert handler.handle(records, log, quarantine) == 2
     assert handler.handle(records, log, quarantine) == 2
     assert list(log.read()) == events
-    assert list(log.segments) == [f"type=sensor.reading/arrived=2026-01-05/{SHARD}-1-1"]
+    [name] = log.segments
+    assert name.startswith(f"type=sensor.reading/arrived=2026-01-05/{SHARD}-1-1-")
+
+
+@of("archive_events")
+@pytest.mark.parametrize("left_out", [(), (2,), (3,), (2, 3)])
+def test_batches_with_the_same_ends_and_other_records_are_both_archived(
+    handler: ModuleType, left_out: tuple[int, ...]
+) -> None:
+    log, quarantine = FakeEventLog(), FakeQuarantine()
+    events = [reading(1.0, id=str(number), number=number) for number in range(1, 5)]
+    records = validated(*(KeyedBatch("s-1", [event]) for event in events))
+    some = [one for one in records if int(one.sequence_number) not in left_out]
+
+    assert handler.handle(some, log, quarantine) == 4 - len(left_out)
+    assert handler.handle(records, log, quarantine) == 4
+    assert {event.id for event in log.read()} == {"1", "2", "3", "4"}
+    assert len(log.segments) == (2 if left_out else 1)
+
+
+def test_a_batch_has_the_same_name_in_columns_and_in_records() -> None:
+    records = validated(*(KeyedBatch("s-1", [reading(1.0)]) for _ in range(3)))
+
+    names = [
+        segment_name(some)
+        for some in (records, DeliveredBatch(lambda_event(*records)), records[::2])
+    ]
+
+    assert names[0] == names[1] != names[2]
 
 
 class StoreThatFails(FakeOnlineStore):

@@ -7,7 +7,7 @@ first; the head names those that belong to it, so what is not named was never th
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -347,7 +347,13 @@ class DynamoDBOnlineStore:
                 ) from error
 
     def scan(self) -> Iterator[OnlineItem]:
-        """Yield every item, consistently."""
+        """Yield every item, consistently.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The store refused, or an item changed whenever it was read.
+        """
         for entity, parts in self._entities():
             head = next((p for p in parts if p["part"]["S"] == CURRENT), None)
             if head is not None:
@@ -402,6 +408,15 @@ class DynamoDBOnlineStore:
         pages = self._client.get_paginator("scan").paginate(
             TableName=self._table_name, ConsistentRead=True
         )
-        every = (found for page in pages for found in page["Items"])
+        every = self._items(pages)
         for entity, parts in groupby(every, key=lambda found: found["entity"]["S"]):
             yield str(entity), list(parts)
+
+    def _items(self, pages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        try:
+            for page in pages:
+                yield from page["Items"]
+        except AWS_ERRORS as error:
+            raise StoreUnavailableError(
+                f"table {self._table_name!r} refused to be scanned: {error_code(error)}"
+            ) from error

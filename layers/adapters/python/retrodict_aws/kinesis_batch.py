@@ -1,5 +1,6 @@
 """A Lambda event of Kinesis records, read once, and the answer it expects."""
 
+import hashlib
 from array import array
 from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from retrodict.validation import Arrival
 
 _DAY_US: Final = 86_400_000_000
 _EPOCH: Final = date(1970, 1, 1).toordinal()
+_DIGEST_DIGITS: Final = 16
 
 
 class ItemFailure(TypedDict):
@@ -95,13 +97,8 @@ class DeliveredBatch:
 
     @property
     def segment_name(self) -> str:
-        """The name that belongs to exactly this run of records."""
-        return _name(
-            self.arrived_at_us(0),
-            self._shard_id(0),
-            self.sequence_numbers[0],
-            self.sequence_numbers[-1],
-        )
+        """The name of exactly these records; see the function `segment_name`."""
+        return _name(self.arrived_at_us(0), self._shard_id(0), self.sequence_numbers)
 
     def _shard_id(self, place: int) -> str:
         return self.event_ids[place].partition(":")[0]
@@ -130,16 +127,17 @@ def again_from(sequence_number: str) -> BatchResponse:
 
 
 def segment_name(records: Sequence[DeliveredRecord]) -> str:
-    """Return the name that belongs to exactly this run of records."""
-    first, last = records[0], records[-1]
-    return _name(
-        first.arrived_at_us,
-        first.shard_id,
-        first.sequence_number,
-        last.sequence_number,
-    )
+    """Return the name that belongs to exactly these records, in this order.
+
+    The first and the last do not say which are between: where batches of a shard are
+    handled side by side, or some records have become too old, it is not all of them.
+    """
+    first = records[0]
+    numbers = [record.sequence_number for record in records]
+    return _name(first.arrived_at_us, first.shard_id, numbers)
 
 
-def _name(arrived_at_us: int, shard_id: str, first: str, last: str) -> str:
+def _name(arrived_at_us: int, shard_id: str, numbers: Sequence[str]) -> str:
     day = date.fromordinal(_EPOCH + arrived_at_us // _DAY_US)
-    return f"arrived={day.isoformat()}/{shard_id}-{first}-{last}"
+    digest = hashlib.sha256(",".join(numbers).encode()).hexdigest()[:_DIGEST_DIGITS]
+    return f"arrived={day.isoformat()}/{shard_id}-{numbers[0]}-{numbers[-1]}-{digest}"

@@ -1,7 +1,7 @@
 """Turn what must not be folded into quarantine documents."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from retrodict.reasons import Reason, Violation
@@ -31,6 +31,30 @@ def rejections_of(folded: Iterable[Folded]) -> list[dict[str, Any]]:
     and its payload is whole in them.
     """
     return [_document(one) for one in folded if one.outcome in _WHY]
+
+
+def redrivable(documents: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the quarantine documents to put on the ingest stream again, in order.
+
+    Equal bytes under equal partition keys count once; under another key they are
+    another record, for the key may be all that is wrong. What is in the log already,
+    and was only not folded, is left out: its bytes are not those of its producer.
+    Neither is the name of a file a record.
+
+    Examples
+    --------
+    >>> kept = {"partition_key": "s-1", "sha256": "0" * 64, "codes": ["out_of_range"]}
+    >>> len(redrivable([kept, kept, {**kept, "partition_key": "s-2"}]))
+    2
+    >>> redrivable([{**kept, "codes": ["identity_conflict"]}])
+    []
+    """
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for document in documents:
+        if document["partition_key"] and NOT_FOLDED.isdisjoint(document["codes"]):
+            name = document["partition_key"], document["sha256"]
+            found.setdefault(name, document)
+    return [*found.values()]
 
 
 def _document(one: Folded) -> dict[str, Any]:
