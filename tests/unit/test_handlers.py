@@ -329,12 +329,10 @@ def test_batches_with_the_same_ends_and_other_records_are_both_archived(
 def test_a_batch_has_the_same_name_in_columns_and_in_records() -> None:
     records = validated(*(KeyedBatch("s-1", [reading(1.0)]) for _ in range(3)))
 
-    names = [
-        segment_name(some)
-        for some in (records, DeliveredBatch(lambda_event(*records)), records[::2])
-    ]
+    name = segment_name(records)
 
-    assert names[0] == names[1] != names[2]
+    assert name == DeliveredBatch(lambda_event(*records)).segment_name
+    assert name != segment_name(records[::2])
 
 
 class StoreThatFails(FakeOnlineStore):
@@ -411,10 +409,10 @@ def test_the_sample_event_of_aws_is_read() -> None:
     assert batch.raw(0) == found.data
     assert batch.arrival(0) == Arrival(found.position, "1", found.arrived_at_us)
     assert batch.segment_name == segment_name([found])
-    assert batch.segment_name == (
+    assert batch.segment_name.startswith(
         "arrived=2018-12-17/shardId-000000000006-"
         "49590338271490256608559692538361571095921575989-"
-        "49590338271490256608559692538361571095921575989"
+        "49590338271490256608559692538361571095921575989-"
     )
 
 
@@ -439,7 +437,7 @@ def test_a_segment_is_named_by_the_day_its_first_record_arrived(
     )
     name = DeliveredBatch({"Records": [first, second]}).segment_name
 
-    assert name == f"arrived={day}/shardId-000000000006-8-9"
+    assert name.startswith(f"arrived={day}/shardId-000000000006-8-9-")
     assert name == segment_name(delivered({"Records": [first, second]}))
 
 

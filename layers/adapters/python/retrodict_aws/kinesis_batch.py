@@ -85,7 +85,8 @@ class DeliveredBatch:
 
     def arrived_at_us(self, place: int) -> int:
         """Return when a record arrived, exact to the millisecond."""
-        return round(self.arrived_s[place] * 1000) * 1000
+        arrived_s: float = self.arrived_s[place]
+        return round(arrived_s * 1000) * 1000
 
     def arrival(self, place: int) -> Arrival:
         """Return how a record came."""
