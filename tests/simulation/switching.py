@@ -21,7 +21,7 @@ from retrodict.lifecycle import replay as replay_decisions
 from retrodict.pipeline import Pipeline
 from retrodict.replaying import Comparison, compare, replay_log
 from retrodict.switching import readable
-from retrodict.verifying import verdicts
+from retrodict.verifying import judge, newest_us, verdicts
 from retrodict.vocabulary import count, last, last_value, mean, std
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.s3_event_log import S3EventLog
@@ -130,5 +130,5 @@ class Operator:
         )
 
     def _decide(self, found: Comparison, lifecycle: Lifecycle) -> Decided | None:
-        told = verdicts(AFTER, found, lifecycle, lambda keys: self._log.read(keys=keys))
-        return next(told, None)
+        judged = judge(found, lambda keys: self._log.read(keys=keys))
+        return next(verdicts(AFTER, judged, newest_us(found), lifecycle), None)
