@@ -672,13 +672,6 @@ MUTANTS: Final = (
         JOINED,
     ),
     Mutant(
-        "pages of joined files begin in the file beside",
-        "layers/core/kernel/footers.c",
-        "c->number < 0 || c->number > c->body) c->wrong = 1;",
-        "c->number < 0) c->wrong = 1;",
-        JOINED,
-    ),
-    Mutant(
         "pages of joined files end in the file beside",
         "layers/core/kernel/footers.c",
         "runs[k].bytes < 0 ? k != BLOOM : runs[k].bytes > body - runs[k].begin",

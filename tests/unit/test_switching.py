@@ -295,6 +295,18 @@ def test_what_is_only_ahead_of_the_log_is_neither_verified_nor_withdrawn() -> No
     assert readable(BEFORE, known(decisions)) == (OLD,)
 
 
+def test_a_projection_that_lacks_an_item_is_neither_verified_nor_withdrawn() -> None:
+    store, decisions = FakeOnlineStore(), FakeLifecycleStore()
+    with deployed(BEFORE):
+        fold(store, EVENTS)
+        del store.items[BEFORE.entity(OLD, KEYS[0])]
+        lacking = verify(BEFORE, store, EVENTS, decisions)
+        fill(store, EVENTS)
+        filled = verify(BEFORE, store, EVENTS, decisions)
+
+    assert (lacking, filled) == ([], ["projection_verified"])
+
+
 def test_items_that_wait_for_events_in_the_log_are_equal_up_to_their_position() -> None:
     store, decisions = FakeOnlineStore(), FakeLifecycleStore()
     with deployed(BEFORE):

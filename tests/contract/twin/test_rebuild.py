@@ -110,7 +110,7 @@ def test_a_rebuild_in_parts_is_the_rebuild_of_one_process(start: Start) -> None:
     assert digest_of(found.stored) == digest_of(replayed)
     judged = judge(found, lambda keys: log.read(keys=keys))
     seen = json.loads(verified["output"])
-    assert {one.state for one in judged.values()} == {"verified", "empty"}
+    assert "verified" in {one.state for one in judged.values()}
     assert judgements_in(seen["projections"]) == judged
     assert seen["unexplained"] == 0
 
