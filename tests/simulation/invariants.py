@@ -365,14 +365,14 @@ class Checker:
         events = {event.position: event for event in self.known}
         told: set[tuple[Identity, str]] = set()
         for document in self.documents["compaction"]:
-            one = events.get(document["position"])
-            if one is None:
+            held = events.get(document["position"])
+            if held is None:
                 self.world.violate(f"compaction told of {document}, not in the log")
                 continue
-            identity = (one.type, one.key, one.source, one.id)
+            identity = (held.type, held.key, held.source, held.id)
             if len(reused[identity]) == 1:
                 self.world.violate(f"compaction told of {document} without a reason")
-            told.add((identity, one.digest))
+            told.add((identity, held.digest))
         if not self.simulation.plan.compacts:
             return
         for identity, digests in reused.items():

@@ -54,11 +54,11 @@ REDRIVING_SHARE: Final = 0.25
 CHANGING_SHARE: Final = 0.12
 """Of the seeds; the others are spared the time."""
 
-FILLING_SHARE: Final = 0.05
+FILLING_SHARE: Final = 0.2
 VERIFYING_SHARE: Final = 0.03
 """Of the steps after a definition was changed."""
 
-FILLED_SHARE: Final = 0.3
+FILLED_SHARE: Final = 0.4
 """Of the times that nothing is left to take, and the new projection is compared."""
 
 PAUSED_STEPS: Final = 60

@@ -1,6 +1,7 @@
 """DynamoDB and S3 in memory, behind the calls that the adapters make of them."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,11 @@ class Pages:
             page = {label: found[start : start + PAGE_ENTRIES]}
             yield self._world.read(self._service, self._name, partial(dict, page))
 
+
+KEYS: Final = re.compile(
+    r"(?:segments/type=[a-z._]+|rejected)/[A-Za-z0-9=_./-]{1,900}\.(?:parquet|jsonl)"
+)
+"""What an object may be called, whatever producers send."""
 
 HEAD: Final = "current"
 ITEM_BYTES: Final = 400 * 1024
@@ -246,6 +252,8 @@ class S3Client:
         ContentType: str = "",  # noqa: ARG002 - kept by S3, read by nobody here
     ) -> dict[str, Any]:
         """Write an object, over none where the request says so."""
+        if not KEYS.fullmatch(Key):
+            self._world.violate(f"an object has the name {Key!r}")
 
         def effect() -> dict[str, Any]:
             objects = self.buckets.setdefault(Bucket, {})

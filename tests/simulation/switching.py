@@ -108,9 +108,13 @@ class Operator:
             return
         if self.is_switched:
             self._world.fire(Fault.SWITCHED)
-            for entity, versions in self._dynamodb.versions.items():
-                if entity.startswith(BEGINNING):
-                    self.promised.setdefault(entity, len(versions) - 1)
+            self.promise()
+
+    def promise(self) -> None:
+        """Let whoever reads take the new projection for the fold of the log."""
+        for entity, versions in self._dynamodb.versions.items():
+            if entity.startswith(BEGINNING):
+                self.promised.setdefault(entity, len(versions) - 1)
 
     @property
     def is_switched(self) -> bool:

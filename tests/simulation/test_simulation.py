@@ -4,7 +4,7 @@ The real handlers run against services in memory that fail in every way we know 
 seed draws the faults, so what breaks once breaks again: ``make simulate``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -204,9 +204,28 @@ def _scores_again(simulation: Simulation) -> None:
     simulation.dynamodb.put_item = put_item  # type: ignore[method-assign]
 
 
+def _verifies_unseen(simulation: Simulation) -> None:
+    """Let a changed definition be read without comparing it with the log."""
+    operator = simulation.operator
+    operator.verify = operator.promise  # type: ignore[method-assign]
+
+
+def _redrives_half(simulation: Simulation) -> None:
+    """Put only half of what is put in again."""
+    sound = simulation.door.put
+
+    def put(records: Iterable[tuple[str, bytes]]) -> int:
+        several = [*records]
+        return sound(several[::2] if simulation.mended is not None else several)
+
+    simulation.door.put = put  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize(
     ("sabotage", "sentence"),
     [
+        (_verifies_unseen, "is no prefix of the log"),
+        (_redrives_half, "redriven as"),
         (_deletes_another_segment, "was deleted, and"),
         (_keeps_no_merged_segment, "not compacted after"),
         (_loses_predictions, "stream: prediction"),
