@@ -23,12 +23,12 @@ from retrodict.ports import (
     OnlineStore,
     Quarantine,
 )
-from retrodict.wire import WireEvents
+from retrodict.wire import JsonLines, WireEvents
 from retrodict_aws.clients import online_store_client
 from retrodict_aws.dynamodb_online_store import IN_FLIGHT, DynamoDBOnlineStore
 from retrodict_aws.kinesis_event_stream import KinesisEventStream, decode, encode
 from retrodict_aws.s3_event_log import S3EventLog
-from retrodict_aws.s3_quarantine import S3Quarantine
+from retrodict_aws.s3_quarantine import S3Quarantine, body
 
 from tests.events import reading
 from tests.fakes import (
@@ -240,6 +240,17 @@ def test_rejects_are_kept_and_the_same_batch_is_kept_once(backend: str) -> None:
     kept.put("arrived=2026-01-05/shard-1-2", [{"codes": ["empty"]}, {"codes": ["x"]}])
 
     assert list(kept.read()) == [{"codes": ["empty"]}, {"codes": ["x"]}]
+
+
+@backends
+def test_rejects_that_are_lines_already_are_kept_as_they_are(backend: str) -> None:
+    kept = quarantine(backend)
+    lines = JsonLines([b'{"codes":["x"]}\n', b'{"codes":["\\u00e9"]}\n'])
+    kept.put("arrived=2026-01-05/shard-1-2", lines)
+
+    assert list(kept.read()) == list(lines) == [{"codes": ["x"]}, {"codes": ["\u00e9"]}]
+    assert lines[-1:] == [{"codes": ["\u00e9"]}]
+    assert body(lines) == body(list(lines)) == lines.text
 
 
 def read_stream(kinesis: Any) -> list[KeyedBatch]:

@@ -358,16 +358,17 @@ def _compile(ref: FieldRef) -> Check:
 
 def _expected(ref: FieldRef) -> dict[Reason, str]:
     noun = _NOUNS[ref.type]
-    return {
-        Reason.MISSING: noun,
-        Reason.WRONG_TYPE: noun,
-        Reason.INTEGER_OUT_OF_RANGE: "at most 2^53",
-        Reason.NOT_A_NUMBER: "a finite number",
-        Reason.OUT_OF_RANGE: _bounds(ref)[1],
-        Reason.TOO_LONG: f"at most {ref.most} characters",
-        Reason.PATTERN_MISMATCH: f"text like {ref.options.pattern}",
-        Reason.NOT_ALLOWED: "one of " + ", ".join(map(repr, (ref.choices or ())[:10])),
-    }
+    found = {Reason.MISSING: noun, Reason.WRONG_TYPE: noun}
+    if ref.choices is not None:
+        found[Reason.NOT_ALLOWED] = "one of " + ", ".join(map(repr, ref.choices[:10]))
+    elif ref.type is str:
+        found[Reason.TOO_LONG] = f"at most {ref.most} characters"
+        found[Reason.PATTERN_MISMATCH] = f"text like {ref.options.pattern}"
+    elif ref.type is not bool:
+        found[Reason.OUT_OF_RANGE] = _bounds(ref)[1]
+        found[Reason.INTEGER_OUT_OF_RANGE] = "at most 2^53"
+        found[Reason.NOT_A_NUMBER] = "a finite number"
+    return found
 
 
 def _note(ref: FieldRef) -> Callable[[list[Violation], Reason, Any], None]:

@@ -24,7 +24,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ctypes import POINTER, c_double, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -375,6 +375,7 @@ def _text(value: str) -> TextStruct:
     return TextStruct(raw, len(raw))
 
 
+@cache
 def _promise(found: Violation) -> PromiseStruct:
     """Return reason and expectation of a violation, without what is shown of a key."""
     said = found.reason, found.expected.removesuffix("''")
@@ -418,7 +419,9 @@ def _field(ref: FieldRef) -> FieldStruct:
     made = FieldStruct(name=_text(ref.name), kind=_KINDS[ref.type], steps=-1)
     made.is_required, made.is_nullable = ref.required, ref.nullable
     for place, reason in enumerate(_REASONS):
-        made.broken[place] = _promise(Violation("", reason, ref.expected[reason], ""))
+        if reason in ref.expected:
+            expected = ref.expected[reason]
+            made.broken[place] = _promise(Violation("", reason, expected, ""))
     if not ref.required:
         wire = json.dumps(ref.default, separators=(",", ":"), ensure_ascii=False)
         made.wire = _text(wire)
