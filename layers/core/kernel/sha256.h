@@ -103,36 +103,71 @@ static inline int has_sha256(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && b & 1u << 29;
 }
 
-/* The SHA-256 of one message with its padding, where `has_sha256`. */
-__attribute__((target("sha,ssse3,sse4.1")))
-static inline void sha256_one(const uint8_t *message, int64_t blocks, uint32_t state[8]) {
+/* The SHA-256 of one message with its padding, or of two of as many blocks side by side:
+ * each instruction waits for the one before it in its own message only. */
+__attribute__((target("sha,ssse3,sse4.1"), always_inline))
+static inline void sha256_few(int few, const uint8_t *const message[2], int64_t blocks,
+                              uint32_t state[2][8]) {
     const __m128i order = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
+    __m128i feba[2], hgdc[2];
     /* The instructions take the words as F E B A and H G D C, the lowest first. */
-    __m128i feba = _mm_set_epi32((int)START[0], (int)START[1], (int)START[4], (int)START[5]);
-    __m128i hgdc = _mm_set_epi32((int)START[2], (int)START[3], (int)START[6], (int)START[7]);
-    for (; blocks--; message += BLOCK) {
-        __m128i first = feba, second = hgdc, w[4];
-        for (int k = 0; k < 4; k++) {
-            const __m128i *from = (const void *)(message + 16 * k);
-            w[k] = _mm_shuffle_epi8(_mm_loadu_si128(from), order);
+    for (int m = 0; m < few; m++) {
+        feba[m] = _mm_set_epi32((int)START[0], (int)START[1], (int)START[4], (int)START[5]);
+        hgdc[m] = _mm_set_epi32((int)START[2], (int)START[3], (int)START[6], (int)START[7]);
+    }
+    for (int64_t block = 0; block < blocks; block++) {
+        __m128i first[2], second[2], w[2][4];
+        for (int m = 0; m < few; m++) {
+            first[m] = feba[m];
+            second[m] = hgdc[m];
+            for (int k = 0; k < 4; k++) {
+                const __m128i *from = (const void *)(message[m] + BLOCK * block + 16 * k);
+                w[m][k] = _mm_shuffle_epi8(_mm_loadu_si128(from), order);
+            }
         }
         for (int k = 0; k < 16; k++) {
             const __m128i *constants = (const void *)(ROUND + 4 * k);
-            __m128i sum = _mm_add_epi32(w[k & 3], _mm_loadu_si128(constants));
-            hgdc = _mm_sha256rnds2_epu32(hgdc, feba, sum);
-            feba = _mm_sha256rnds2_epu32(feba, hgdc, _mm_shuffle_epi32(sum, 0x0e));
-            __m128i next = _mm_sha256msg1_epu32(w[k & 3], w[(k + 1) & 3]);
-            next = _mm_add_epi32(next, _mm_alignr_epi8(w[(k + 3) & 3], w[(k + 2) & 3], 4));
-            w[k & 3] = _mm_sha256msg2_epu32(next, w[(k + 3) & 3]);
+            for (int m = 0; m < few; m++) {
+                __m128i *now = &w[m][k & 3], *last = &w[m][(k + 3) & 3];
+                __m128i sum = _mm_add_epi32(*now, _mm_loadu_si128(constants));
+                hgdc[m] = _mm_sha256rnds2_epu32(hgdc[m], feba[m], sum);
+                sum = _mm_shuffle_epi32(sum, 0x0e);
+                feba[m] = _mm_sha256rnds2_epu32(feba[m], hgdc[m], sum);
+                __m128i next = _mm_sha256msg1_epu32(*now, w[m][(k + 1) & 3]);
+                next = _mm_add_epi32(next, _mm_alignr_epi8(*last, w[m][(k + 2) & 3], 4));
+                *now = _mm_sha256msg2_epu32(next, *last);
+            }
         }
-        feba = _mm_add_epi32(feba, first);
-        hgdc = _mm_add_epi32(hgdc, second);
+        for (int m = 0; m < few; m++) {
+            feba[m] = _mm_add_epi32(feba[m], first[m]);
+            hgdc[m] = _mm_add_epi32(hgdc[m], second[m]);
+        }
     }
-    uint32_t high[4], low[4];
-    memcpy(high, &feba, 16);
-    memcpy(low, &hgdc, 16);
-    const uint32_t found[8] = {high[3], high[2], low[3], low[2], high[1], high[0], low[1], low[0]};
-    memcpy(state, found, 32);
+    for (int m = 0; m < few; m++) {
+        uint32_t high[4], low[4];
+        memcpy(high, &feba[m], 16);
+        memcpy(low, &hgdc[m], 16);
+        const uint32_t found[8] = {high[3], high[2], low[3], low[2],
+                                   high[1], high[0], low[1], low[0]};
+        memcpy(state[m], found, 32);
+    }
+}
+
+/* The SHA-256 of one message with its padding, where `has_sha256`. */
+__attribute__((target("sha,ssse3,sse4.1")))
+static inline void sha256_one(const uint8_t *message, int64_t blocks, uint32_t state[8]) {
+    const uint8_t *const one[2] = {message, message};
+    uint32_t found[2][8];
+    sha256_few(1, one, blocks, found);
+    memcpy(state, found[0], 32);
+}
+
+/* The SHA-256 of two messages of as many blocks, where `has_sha256`. */
+__attribute__((target("sha,ssse3,sse4.1")))
+static inline void sha256_two(const uint8_t *one, const uint8_t *other, int64_t blocks,
+                              uint32_t state[2][8]) {
+    const uint8_t *const both[2] = {one, other};
+    sha256_few(2, both, blocks, state);
 }
 
 #else
@@ -140,6 +175,10 @@ static inline void sha256_one(const uint8_t *message, int64_t blocks, uint32_t s
 static inline int has_sha256(void) { return 0; }
 static inline void sha256_one(const uint8_t *message, int64_t blocks, uint32_t state[8]) {
     (void)message, (void)blocks, (void)state;
+}
+static inline void sha256_two(const uint8_t *one, const uint8_t *other, int64_t blocks,
+                              uint32_t state[2][8]) {
+    (void)one, (void)other, (void)blocks, (void)state;
 }
 
 #endif

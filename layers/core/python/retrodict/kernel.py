@@ -56,13 +56,19 @@ _SUMMED: Final = frozenset({"sum", "mean"})
 
 _TEXTS: Final = (c_void_p, c_void_p)
 _FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type | None], ...]] = (
-    ("retrodict_identities", (c_int64, *_TEXTS, *_TEXTS, c_void_p), ctypes.c_int),
+    (
+        "retrodict_identities",
+        (c_int64, *_TEXTS, *_TEXTS, c_void_p, ctypes.c_int),
+        ctypes.c_int,
+    ),
     ("retrodict_checks", (c_int64, *_TEXTS, c_void_p), c_int64),
     (
         "retrodict_edges",
         (c_int64, *_TEXTS, *_TEXTS, c_void_p, c_void_p, c_void_p),
         c_int64,
     ),
+    ("retrodict_taken", (c_int64, c_void_p, c_int64, c_void_p, c_void_p), c_int64),
+    ("retrodict_take", (c_int64, c_void_p, *_TEXTS, c_void_p, c_void_p), None),
     ("retrodict_join", (c_int64, c_void_p, c_void_p, c_void_p), None),
     (
         "retrodict_row_groups",
@@ -199,6 +205,13 @@ def library() -> ctypes.CDLL | None:
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, result
     return found
+
+
+@cache
+def has_sha256() -> int:
+    """Return 1 if this processor has instructions for SHA-256, 0 if not, once asked."""
+    found = library()
+    return 0 if found is None else int(found.retrodict_has_sha256())
 
 
 def plan_of(definition: FeatureSet) -> Plan | None:
