@@ -5,18 +5,21 @@ from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from retrodict import kernel
 from retrodict.buckets import bucket_of
 from retrodict.compaction import digest_of_events, once
 from retrodict.contracts import Contract
 from retrodict.envelope import StampedEvent
 from retrodict.errors import LogConflictError
-from retrodict.merging import merged
+from retrodict.merging import merged, rows_of
 from retrodict.pipeline import load_catalog
 from retrodict.reuse import reuse_in
-from retrodict.table_digest import digest_of_table
+from retrodict.table_digest import digest_of_table, is_same
 from retrodict_aws.s3_event_log import S3EventLog
 from retrodict_aws.segments import (
     Segment,
@@ -88,6 +91,94 @@ def test_a_digest_of_columns_tells_what_a_digest_of_events_tells(
     assert (digest_of_table(one) == digest_of_table(other)) == (
         digest_of_events(events) == digest_of_events(others)
     )
+
+
+@settings(deadline=None)
+@given(segments(), st.data())
+def test_of_tables_that_are_the_same_events_and_digests_are(
+    written: tuple[Contract, list[StampedEvent]], data: st.DataObject
+) -> None:
+    contract, events = written
+    others = data.draw(changed(events))
+    typing = data.draw(st.sampled_from([contract, READING, None]))
+
+    one, other = (held(own, typing, contract.type) for own in (events, others))
+
+    assert is_same(one, held(events, typing, contract.type))
+    if is_same(one, other):
+        assert digest_of_table(one) == digest_of_table(other)
+        assert digest_of_events(events) == digest_of_events(others)
+    else:
+        assert others is not events
+
+
+def test_numbers_of_other_bits_are_not_the_same() -> None:
+    quiet, other = (
+        np.array([bits], np.uint64) for bits in (0x7FF8 << 48, 0x7FF9 << 48)
+    )
+    numbers = [*(pa.array(one.view(np.float64)) for one in (quiet, other))]
+    numbers += [pa.array([value]) for value in (0.0, -0.0, None)]
+    tables = [pa.table({"v": number.cast(pa.float64())}) for number in numbers]
+    inside = [
+        pa.table(
+            {"d": pa.StructArray.from_arrays([pa.array(["s-1"]), own], ["k", "v"])}
+        )
+        for own in (table["v"].chunk(0) for table in tables)
+    ]
+
+    for several in (tables, inside):
+        found = [[is_same(one, other) for one in several] for other in several]
+        assert found == np.eye(len(several), dtype=bool).tolist()
+
+
+def test_what_cannot_be_told_by_bits_is_left_to_the_digest() -> None:
+    table = pa.table({"v": pa.array([1.5], pa.float32())})
+    text = pa.table({"v": pa.array(["a", "b"])})
+    given, absent = (
+        pa.array([row], pa.struct([("v", pa.string())])) for row in ({"v": None}, None)
+    )
+
+    assert not is_same(table, table)
+    assert not is_same(text, pa.table({"v": pa.array(["a", "b"], pa.large_string())}))
+    assert not is_same(text, pa.concat_tables([text.slice(0, 1), text.slice(1)]))
+    assert not is_same(text, text.slice(0, 1))
+    assert not is_same(pa.table({"d": given}), pa.table({"d": absent}))
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+@settings(deadline=None)
+@given(segments(), st.data())
+def test_rows_are_those_that_arrow_takes(
+    is_compiled: bool,  # noqa: FBT001 - a case
+    written: tuple[Contract, list[StampedEvent]],
+    data: st.DataObject,
+) -> None:
+    contract, events = written
+    table = table_of(events, data.draw(st.sampled_from([contract, None])))
+    skipped = data.draw(st.integers(0, len(events)))
+    own = table.slice(skipped)
+    if data.draw(st.booleans()):
+        own = pa.concat_tables([own, table])
+    places = st.integers(0, own.num_rows - 1) if own.num_rows else st.nothing()
+    most = 40 if own.num_rows else 0
+    rows = np.array(data.draw(st.lists(places, max_size=most)), np.int64)
+
+    with pytest.MonkeyPatch.context() as patched:
+        if not is_compiled:
+            patched.setattr(kernel, "library", lambda: None)
+        found = rows_of(own, rows)
+
+    found.validate(full=True)
+    assert found.equals(own.take(pa.array(rows)))
+    assert digest_of_table(found) == digest_of_table(own.take(pa.array(rows)))
+
+
+def test_a_row_that_is_not_there_is_refused() -> None:
+    table = pa.table({"text": ["a", "b"]})
+
+    for row in (-1, 2):
+        with pytest.raises(ValueError, match="is not there"):
+            rows_of(table, np.array([0, row], np.int64))
 
 
 @settings(deadline=None)

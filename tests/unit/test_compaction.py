@@ -397,6 +397,18 @@ def test_a_reader_gives_up_on_segments_that_go_faster_than_it_lists() -> None:
         list(world.log.read())
 
 
+def test_what_fits_into_one_pass_is_fetched_once() -> None:
+    world = Log()
+    day_of_segments(world)
+    sources = world.names()
+    world.s3.fetched.clear()
+
+    world.run(OVER_US)
+
+    names = [f"segments/{name}.parquet" for name in [*sources, *world.merged()]]
+    assert sorted(name for name, _ in world.s3.fetched) == sorted(names)
+
+
 def test_merged_segments_of_other_keys_are_not_fetched() -> None:
     world = Log()
     known = day_of_segments(world)

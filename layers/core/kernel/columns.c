@@ -18,25 +18,49 @@ static int64_t longest(int64_t n, const int32_t *at) {
     return most;
 }
 
-/* The first 64 bits of the SHA-256 of each source, with its length, and id.
+/* Write source, with its length, and id of a row; return how many bytes these are. */
+static int64_t put_identity(uint8_t *to, int64_t row, const int32_t *source_at,
+                            const uint8_t *source, const int32_t *id_at,
+                            const uint8_t *id) {
+    int64_t first = source_at[row + 1] - source_at[row];
+    int64_t second = id_at[row + 1] - id_at[row];
+    put_big(to, (uint64_t)first, 4);
+    if (first) memcpy(to + 4, source + source_at[row], (size_t)first);
+    if (second) memcpy(to + 4 + first, id + id_at[row], (size_t)second);
+    return 4 + first + second;
+}
+
+/* The first 64 bits of the SHA-256 of each source, with its length, and id; by the
+ * instructions of the processor where it `has_instructions` for that.
  * 0 on success, 1 where memory ran out. */
 int retrodict_identities(int64_t n, const int32_t *source_at, const uint8_t *source,
-                         const int32_t *id_at, const uint8_t *id, uint64_t *identity) {
+                         const int32_t *id_at, const uint8_t *id, uint64_t *identity,
+                         int has_instructions) {
     int64_t most = 4 + longest(n, source_at) + longest(n, id_at) + 9;
     int64_t room = (most + BLOCK - 1) / BLOCK * BLOCK;
     uint8_t *message = malloc((size_t)(LANES * room));
     if (!message) return 1;
-    for (int64_t i = 0; i < n; i += LANES) {
+    for (int64_t i = 0; has_instructions && i < n; i += AT_ONCE) {
+        const uint8_t *both[AT_ONCE];
+        uint32_t state[AT_ONCE][8];
+        int64_t blocks[AT_ONCE];
+        for (int m = 0; m < AT_ONCE; m++) {
+            int64_t row = i + m < n ? i + m : i;
+            uint8_t *to = message + m * room;
+            int64_t size = put_identity(to, row, source_at, source, id_at, id);
+            both[m] = to;
+            blocks[m] = sha256_padded(to, size);
+        }
+        sha256_two(both, blocks, state);
+        for (int m = 0; m < AT_ONCE && i + m < n; m++)
+            identity[i + m] = (uint64_t)state[m][0] << 32 | state[m][1];
+    }
+    for (int64_t i = 0; !has_instructions && i < n; i += LANES) {
         int64_t size[LANES];
         for (int lane = 0; lane < LANES; lane++) {
             int64_t row = i + lane < n ? i + lane : n - 1;
-            int64_t first = source_at[row + 1] - source_at[row];
-            int64_t second = id_at[row + 1] - id_at[row];
             uint8_t *to = message + lane * room;
-            size[lane] = 4 + first + second;
-            put_big(to, (uint64_t)first, 4);
-            memcpy(to + 4, source + source_at[row], (size_t)first);
-            memcpy(to + 4 + first, id + id_at[row], (size_t)second);
+            size[lane] = put_identity(to, row, source_at, source, id_at, id);
         }
         Words state[8] = {0};
         sha256_lanes(message, room, size, state);
@@ -215,6 +239,41 @@ int64_t retrodict_edges(int64_t n, const int32_t *key_at, const uint8_t *key,
         begins = ends;
     }
     return nulls;
+}
+
+/* So many rows ahead a text is asked for: until it is there, others are copied. */
+enum { AHEAD = 16 };
+
+/* Write where each of some rows ends if their texts stand one behind the other: n + 1
+ * offsets. Return how many bytes these are, -1 where they are too many for Arrow's
+ * offsets, -2 where there is no such row. */
+int64_t retrodict_taken(int64_t n, const int64_t *row, int64_t rows, const int32_t *at,
+                        int32_t *taken_at) {
+    int64_t end = 0;
+    taken_at[0] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (row[i] < 0 || row[i] >= rows) return -2;
+        if (i + AHEAD < n && row[i + AHEAD] >= 0 && row[i + AHEAD] < rows)
+            __builtin_prefetch(at + row[i + AHEAD]);
+        end += at[row[i] + 1] - at[row[i]];
+        if (end > INT32_MAX) return -1;
+        taken_at[i + 1] = (int32_t)end;
+    }
+    return end;
+}
+
+/* Copy the texts of some rows to where `retrodict_taken` wrote that they stand. */
+void retrodict_take(int64_t n, const int64_t *row, const int32_t *at,
+                    const uint8_t *text, const int32_t *taken_at, uint8_t *taken) {
+    for (int64_t i = 0; i < n; i++) {
+        if (i + AHEAD < n) { /* both lines of it, where it lies in two */
+            int64_t later = row[i + AHEAD];
+            __builtin_prefetch(text + at[later]);
+            __builtin_prefetch(text + at[later + 1]);
+        }
+        memcpy(taken + taken_at[i], text + at[row[i]],
+               (size_t)(taken_at[i + 1] - taken_at[i]));
+    }
 }
 
 /* Copy runs of bytes one behind the other. */

@@ -17,8 +17,9 @@ from retrodict import kernel
 SMALL_BYTES: Final = 1 << 20
 """Files up to this size are joined."""
 
-JOINED_BYTES: Final = 32 << 20
-"""No more than about so much is joined into one."""
+JOINED_BYTES: Final = 128 << 20
+"""No more than about so much is joined into one: what a pass of compaction reads, so
+that its table is one piece."""
 
 _MAGIC: Final = b"PAR1"
 _TAIL: Final = 8
@@ -51,14 +52,15 @@ class _Joined:
 def joined(files: Iterable[bytes]) -> Iterator[bytes]:
     """Yield Parquet files with the rows of `files`, in another order, in fewer."""
     alike: dict[tuple[bytes, bytes, bytes], _Joined] = {}
+    mover = _Mover()
     own: _Joined | None = None
     for file in files:
         footer = _footer(file)
         body = file[: -_TAIL - len(footer)]
-        moved = _row_groups(footer, len(body), 0 if own is None else own.size)
+        moved = mover.row_groups(footer, len(body), 0 if own is None else own.size)
         if moved is not None and (own is None or moved.frame != own.frame):
             own = alike.setdefault(moved.frame, _Joined(moved.frame))
-            moved = _row_groups(footer, len(body), own.size)
+            moved = mover.row_groups(footer, len(body), own.size)
         if own is None or moved is None:
             yield file
             continue
@@ -90,26 +92,37 @@ def _footer(file: bytes) -> bytes:
     return file[-_TAIL - size : -_TAIL] if is_small else b""
 
 
-def _row_groups(footer: bytes, body_bytes: int, shift: int) -> _RowGroups | None:
-    """Return the row groups of a footer, moved; None where it is not understood.
+class _Mover:
+    """Room for the row groups of one footer after the other."""
 
-    Nor is one that points past the bytes before it: those of another file would be
-    there.
-    """
-    library = kernel.library()
-    if library is None:
-        return None
-    # A number of two bytes with its head grows to eleven at most.
-    out = ctypes.create_string_buffer(6 * len(footer))
-    told = (ctypes.c_int64 * 6)()
-    size = library.retrodict_row_groups(
-        footer, len(footer), body_bytes, shift, out, len(out), told
-    )
-    if size < 0:
-        return None
-    rows, begin, end, groups_begin, groups_end, count = told
-    frame = footer[:begin], footer[end:groups_begin], footer[groups_end:]
-    return _RowGroups(frame, rows, count, ctypes.string_at(out, size))
+    def __init__(self) -> None:
+        self._out = ctypes.create_string_buffer(0)
+        self._told = (ctypes.c_int64 * 6)()
+
+    def row_groups(
+        self, footer: bytes, body_bytes: int, shift: int
+    ) -> _RowGroups | None:
+        """Return the row groups of a footer, moved; None where it is not understood.
+
+        Nor is one that points past the bytes before it: those of another file would
+        be there.
+        """
+        library = kernel.library()
+        if library is None:
+            return None
+        # A number of two bytes with its head grows to eleven at most.
+        room = 6 * len(footer)
+        if room > len(self._out):
+            self._out = ctypes.create_string_buffer(room)
+        out, told = self._out, self._told
+        size = library.retrodict_row_groups(
+            footer, len(footer), body_bytes, shift, out, room, told
+        )
+        if size < 0:
+            return None
+        rows, begin, end, groups_begin, groups_end, count = told
+        frame = footer[:begin], footer[end:groups_begin], footer[groups_end:]
+        return _RowGroups(frame, rows, count, ctypes.string_at(out, size))
 
 
 def _varint(value: int) -> bytes:

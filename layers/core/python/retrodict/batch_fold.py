@@ -335,6 +335,7 @@ def _identities(events: Sequence[StampedEvent]) -> "array[int]":
         _address(name_at),
         name,
         _address(found),
+        kernel.has_sha256(),
     ):
         raise MemoryError(f"{len(events)} identities do not fit in memory")
     return found

@@ -26,7 +26,7 @@ from retrodict.rejection import rejections_of
 from retrodict.reuse import Reuse, reuse_in
 from retrodict.stamps import from_text
 from retrodict.state import Folded, Outcome
-from retrodict.table_digest import digest_of_table
+from retrodict.table_digest import digest_of_table, is_same
 
 GRACE_US: Final = 86_400_000_000
 """How long merged segments stand beside their sources, microseconds."""
@@ -121,7 +121,11 @@ class Compacted:
 
 
 def compact(
-    partition: LogPartition, store: SegmentStore, now_us: int
+    partition: LogPartition,
+    store: SegmentStore,
+    now_us: int,
+    *,
+    events: Any = None,
 ) -> Compacted | None:
     """Take one partition a step further; None if there is nothing to do.
 
@@ -129,6 +133,8 @@ def compact(
     ----------
     now_us
         The time of the run, microseconds.
+    events
+        Arrow table of all its events, if `whole` has read them; else they are read.
 
     Raises
     ------
@@ -143,16 +149,12 @@ def compact(
     digest = hashlib.sha256()
     count = 0
     for buckets in _passes(partition):
-        for part in merged(_read(partition, store, buckets)):
+        for part in merged(
+            _read(partition, store, buckets) if events is None else events
+        ):
             told = digest_of_table(part.events)
             file = store.write_merged(partition, part, told)
-            held = digest_of_table(store.table_of([file]))
-            if held != told:
-                raise LogConflictError(
-                    f"merged segment {file.name!r} does not hold the events of its "
-                    f"sources ({held[:12]}, not {told[:12]}): remove it; nothing was "
-                    "deleted"
-                )
+            _check(store.table_of([file]), part.events, told, file.name)
             replacing[file.name] = listed.get(file.name, file)
             digest.update(b"%d v%d " % (part.bucket, part.version))
             digest.update(bytes.fromhex(told))
@@ -176,6 +178,24 @@ def compact(
             ),
         ),
     )
+
+
+def _check(held: Any, events: Any, told: str, name: str) -> None:
+    """Refuse a merged segment that does not hold what was written into it.
+
+    Raises
+    ------
+    LogConflictError
+        What was read back has neither the bits of the events nor their digest.
+    """
+    if is_same(held, events):
+        return
+    digest = digest_of_table(held)
+    if digest != told:
+        raise LogConflictError(
+            f"merged segment {name!r} does not hold the events of its sources "
+            f"({digest[:12]}, not {told[:12]}): remove it; nothing was deleted"
+        )
 
 
 def _deletable(
@@ -210,6 +230,12 @@ def _passes(partition: LogPartition) -> list[range]:
     while at_once > 1 and size_bytes * at_once > PASS_BYTES * BUCKETS:
         at_once //= 2
     return [range(low, low + at_once) for low in range(0, BUCKETS, at_once)]
+
+
+def whole(partition: LogPartition, store: SegmentStore) -> Any:
+    """Return the events of a partition as one table; None where they are too many."""
+    passes = _passes(partition)
+    return _read(partition, store, passes[0]) if len(passes) == 1 else None
 
 
 def _read(partition: LogPartition, store: SegmentStore, buckets: range) -> Any:
@@ -259,7 +285,7 @@ def compact_log(
     """Take every closed partition a step further, the oldest of each type first.
 
     Identities are compared before anything of a partition is written, so that a crash
-    cannot leave a conflict unreported.
+    cannot leave a conflict unreported. What fits into one pass is read once for both.
 
     Parameters
     ----------
@@ -279,14 +305,16 @@ def compact_log(
             if not has_time():
                 report.unfinished += 1
                 continue
+            events = None
             try:
                 if _is_new(partition):
+                    events = whole(partition, store)
                     near = _near(partition, of_type, lookback_days)
-                    reuse = reuse_in(partition, near, store)
+                    reuse = reuse_in(partition, near, store, events=events)
                     _keep(reuse, partition, quarantine)
                     report.conflicts += len(reuse.conflicting)
                     report.across_keys += reuse.across_keys
-                done = compact(partition, store, now_us)
+                done = compact(partition, store, now_us, events=events)
             except PermanentError as error:
                 report.failures.append(
                     f"{partition.event_type}, {partition.arrived}: {error}"

@@ -60,12 +60,15 @@ def identities_of(table: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     EventFormatError
         A digest is no hexadecimal text.
     """
-    batches = table.select(["source", "id", "digest"]).to_batches()
+    checks = [_checks(_plain(chunk)) for chunk in table["digest"].chunks]
+    return identity_column_of(table), pa.chunked_array(checks, pa.int32())
+
+
+def identity_column_of(table: pa.Table) -> pa.ChunkedArray:
+    """Return the identity of each row, shape (n,)."""
+    batches = table.select(["source", "id"]).to_batches()
     parts = [_identities(*map(_plain, batch.columns)) for batch in batches]
-    return (
-        pa.chunked_array([identity for identity, _ in parts], pa.int64()),
-        pa.chunked_array([check for _, check in parts], pa.int32()),
-    )
+    return pa.chunked_array(parts, pa.int64())
 
 
 def edges_of(table: pa.Table, group_rows: int) -> pa.ChunkedArray:
@@ -84,30 +87,35 @@ def _plain(array: pa.Array) -> pa.StringArray:
     return array.cast(pa.string())
 
 
-def _identities(
-    source: pa.StringArray, id_: pa.StringArray, digest: pa.StringArray
-) -> tuple[pa.Array, pa.Array]:
+def _identities(source: pa.StringArray, id_: pa.StringArray) -> pa.Array:
     library, count = kernel.library(), len(source)
     if library is None or not count:
         own = map(identity_of, source.to_pylist(), id_.to_pylist())
-        signed = [(identity ^ _SIGN) - _SIGN for identity in own]
-        checks = [*map(check_of, digest.to_pylist())]
-        return pa.array(signed, pa.int64()), pa.array(checks, pa.int32())
-    identity, check = pa.allocate_buffer(8 * count), pa.allocate_buffer(4 * count)
+        return pa.array([(one ^ _SIGN) - _SIGN for one in own], pa.int64())
+    identity = pa.allocate_buffer(8 * count)
     if library.retrodict_identities(
-        count, *addresses_of(source), *addresses_of(id_), identity.address
+        count,
+        *addresses_of(source),
+        *addresses_of(id_),
+        identity.address,
+        kernel.has_sha256(),
     ):
         raise MemoryError("the longest identity does not fit in memory")
+    return pa.Array.from_buffers(pa.int64(), count, [None, identity])
+
+
+def _checks(digest: pa.StringArray) -> pa.Array:
+    library, count = kernel.library(), len(digest)
+    if library is None or not count:
+        return pa.array([*map(check_of, digest.to_pylist())], pa.int32())
+    check = pa.allocate_buffer(4 * count)
     wrong = library.retrodict_checks(count, *addresses_of(digest), check.address)
     if wrong:
         raise EventFormatError(
             f"expected a digest of hexadecimal digits, got {digest[wrong - 1]}: the "
             "table is not of the log's making"
         )
-    return (
-        pa.Array.from_buffers(pa.int64(), count, [None, identity]),
-        pa.Array.from_buffers(pa.int32(), count, [None, check]),
-    )
+    return pa.Array.from_buffers(pa.int32(), count, [None, check])
 
 
 def _edges(key: pa.StringArray, position: pa.StringArray) -> pa.StringArray:

@@ -44,7 +44,7 @@ from retrodict.envelope import (
     other_partition,
     without_zone,
 )
-from retrodict.kernel import library
+from retrodict.kernel import has_sha256, library
 from retrodict.ports import KeyedBatch
 from retrodict.reasons import Reason, Violation
 from retrodict.strict_json import truncated
@@ -256,7 +256,7 @@ class FastLane:
             yield from _unknown(keys)
             return
         said = _lines(columns, keys)
-        room = self._rooms.pop() if self._rooms else _Room(found)
+        room = self._rooms.pop() if self._rooms else _Room()
         size, lines = len(keys) * self._room, len(keys) * _LINE + _LONG_LINE
         room.make_for(len(keys), size + 2 * len(said), lines + 2 * len(said))
         batch = room.batch
@@ -311,8 +311,8 @@ class FastLane:
 class _Room:
     """What a batch is written to, which is made once and grows."""
 
-    def __init__(self, found: ctypes.CDLL) -> None:
-        self.batch = BatchStruct(has_sha256=found.retrodict_has_sha256())
+    def __init__(self) -> None:
+        self.batch = BatchStruct(has_sha256=has_sha256())
         self.wire: Any = ()
         self.lines: Any = ()
         self.order: Any = ()

@@ -141,13 +141,19 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[Any, ...], type | None], ...]] = (
     ("retrodict_fold", (POINTER(FoldStruct),), ctypes.c_int),
     ("retrodict_online", (POINTER(OnlineStruct),), ctypes.c_int),
     ("retrodict_free", (POINTER(OnlineStruct),), None),
-    ("retrodict_identities", (c_int64, *_TEXTS, *_TEXTS, c_void_p), ctypes.c_int),
+    (
+        "retrodict_identities",
+        (c_int64, *_TEXTS, *_TEXTS, c_void_p, ctypes.c_int),
+        ctypes.c_int,
+    ),
     ("retrodict_checks", (c_int64, *_TEXTS, c_void_p), c_int64),
     (
         "retrodict_edges",
         (c_int64, *_TEXTS, *_TEXTS, c_void_p, c_void_p, c_void_p),
         c_int64,
     ),
+    ("retrodict_taken", (c_int64, c_void_p, c_int64, c_void_p, c_void_p), c_int64),
+    ("retrodict_take", (c_int64, c_void_p, *_TEXTS, c_void_p, c_void_p), None),
     ("retrodict_join", (c_int64, c_void_p, c_void_p, c_void_p), None),
     (
         "retrodict_row_groups",
@@ -221,6 +227,13 @@ def loaded(path: Path) -> ctypes.CDLL:
             "infra.build_kernel`, or `make layers` before a deployment"
         ) from error
     return found
+
+
+@cache
+def has_sha256() -> int:
+    """Return 1 if this processor has instructions for SHA-256, 0 if not, once asked."""
+    found = library()
+    return 0 if found is None else int(found.retrodict_has_sha256())
 
 
 def plan_of(definition: FeatureSet) -> Plan | None:

@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from retrodict import kernel
 from retrodict.arrow_events import REPEATS, order_of_rows
 from retrodict.buckets import bucket_of
+from retrodict.derived_columns import addresses_of
 from retrodict.errors import LogConflictError
 from retrodict.table_digest import digest_of_table
 
@@ -61,9 +63,50 @@ def merged(table: pa.Table) -> Iterator[MergedPart]:
     start, ended = 0, zip(groups, ends, strict=True)
     for (bucket, version), own in groupby(ended, key=lambda one: one[0][:2]):
         *_, (_, end) = own
-        events = table.take(pa.array(rows[start:end]))
+        events = rows_of(table, rows[start:end])
         yield MergedPart(bucket, version, events)
         start = end
+
+
+def rows_of(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """Return some rows of a table in their order: `Table.take`, with texts read ahead.
+
+    The rows of a key lie far apart, so that each text is waited for unless it is asked
+    for before.
+    """
+    places = pa.array(rows, pa.int64())
+    columns = [
+        _taken(column.chunk(0), places)
+        if column.num_chunks == 1
+        else column.take(places)
+        for column in table.columns
+    ]
+    return pa.table(columns, schema=table.schema)
+
+
+def _taken(column: pa.Array, places: pa.Int64Array) -> pa.Array:
+    kind, count = column.type, len(places)
+    if column.null_count == len(column):
+        return pa.nulls(count, kind) if count else column.slice(0, 0)
+    if column.null_count or not count:
+        return column.take(places)
+    if pa.types.is_struct(kind):
+        children = (column.field(n) for n in range(kind.num_fields))
+        own = [_taken(child, places) for child in children]
+        return pa.StructArray.from_arrays(own, fields=[*kind])
+    library = kernel.library()
+    if library is None or not pa.types.is_string(kind):
+        return column.take(places)
+    row = places.buffers()[1].address + 8 * places.offset
+    at, text = addresses_of(column)
+    ends = pa.allocate_buffer(4 * (count + 1))
+    size = library.retrodict_taken(count, row, len(column), at, ends.address)
+    if size < 0:
+        raise ValueError(f"{count} texts are too many, or a row of them is not there")
+    taken = pa.allocate_buffer(size)
+    if size:
+        library.retrodict_take(count, row, at, text, ends.address, taken.address)
+    return pa.StringArray.from_buffers(count, ends, taken)
 
 
 def _whole(texts: pa.ChunkedArray) -> pa.LargeStringArray:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from retrodict.derived_columns import identity_column_of
 from retrodict.envelope import StampedEvent
 from retrodict.errors import PermanentError
 from retrodict.ports import LogPartition, SegmentFile, SegmentStore
@@ -42,7 +43,11 @@ class Reuse:
 
 
 def reuse_in(
-    partition: LogPartition, others: Iterable[LogPartition], store: SegmentStore
+    partition: LogPartition,
+    others: Iterable[LogPartition],
+    store: SegmentStore,
+    *,
+    events: pa.Table | None = None,
 ) -> Reuse:
     """Compare the identities of a partition with each other and with other dates.
 
@@ -53,6 +58,8 @@ def reuse_in(
     ----------
     others
         Partitions of the same type; its own is left out.
+    events
+        All events of the partition, if they have been read; else only columns are.
     """
     beside = [
         file
@@ -60,7 +67,11 @@ def reuse_in(
         if other.arrived != partition.arrived
         for file in other.files
     ]
-    own = _Own(store.columns_of(partition.files, _COMPARED))
+    own = _Own(
+        store.columns_of(partition.files, _COMPARED)
+        if events is None
+        else events.select(_COMPARED)
+    )
     for batch in _batches(beside, store):
         own.meet(batch)
     conflicts = own.conflicts()
@@ -89,32 +100,31 @@ def _batches(files: Sequence[SegmentFile], store: SegmentStore) -> Iterator[pa.T
 class _Own:
     """The identities of one partition, and what has been found of them.
 
+    Rows are compared where `retrodict.windows.identity_of` of source and id is equal,
+    as it is wherever these are; whether they are is then seen from the texts.
+
     A pair or an identity is marked at the first of its rows.
     """
 
     def __init__(self, table: pa.Table) -> None:
-        table = table.combine_chunks()
         row = pa.array(np.arange(table.num_rows))
         self._table = table.append_column("row", row)
         self._across = np.zeros(table.num_rows, np.bool_)
         self._conflicting = np.zeros(table.num_rows, np.bool_)
-        ids = pa.concat_arrays(table["id"].chunks or [pa.array([], pa.string())])
-        encoded = ids.dictionary_encode()
-        self._ids = encoded.dictionary
-        self._place: NDArray[Any] = encoded.indices.to_numpy()
-        times = np.bincount(self._place, minlength=len(self._ids))
-        self._compare(self._with(times > 1))
+        self._identity = identity_column_of(table)
+        in_order = np.sort(self._identity.to_numpy())
+        self._compare(self._with(pa.array(in_order[1:][in_order[1:] == in_order[:-1]])))
 
     def meet(self, others: pa.Table) -> None:
         """Compare with events of other dates."""
-        place = pc.index_in(others["id"], value_set=self._ids)
-        met = others.filter(place.is_valid())
+        identity = identity_column_of(others)
+        is_met = pc.is_in(identity, value_set=self._identity)
+        met = others.filter(is_met)
         if not met.num_rows:
             return
-        is_met = np.zeros(len(self._ids), np.bool_)
-        is_met[place.drop_null().to_numpy()] = True
+        own = self._with(identity.filter(is_met))
         met = met.append_column("row", pa.nulls(met.num_rows, pa.int64()))
-        self._compare(pa.concat_tables([self._with(is_met), met]))
+        self._compare(pa.concat_tables([own, met]))
 
     def across_keys(self) -> int:
         return int(self._across.sum())
@@ -124,9 +134,11 @@ class _Own:
         found = self._table.take(rows)
         return {*zip(*(found[name].to_pylist() for name in _IDENTITY), strict=True)}
 
-    def _with(self, ids: NDArray[np.bool_]) -> pa.Table:
-        """Return the rows that have one of some ids."""
-        return self._table.filter(pa.array(ids[self._place]))
+    def _with(self, identities: Any) -> pa.Table:
+        """Return the rows that have one of some identities."""
+        if not len(identities):
+            return self._table.slice(0, 0)
+        return self._table.filter(pc.is_in(self._identity, value_set=identities))
 
     def _compare(self, table: pa.Table) -> None:
         if table.num_rows:
