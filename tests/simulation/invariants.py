@@ -235,7 +235,8 @@ class Checker:
             for entity in sorted(offline.keys() | self.online.keys()):
                 if key_of(entity) not in self.simulation.forgotten:
                     self._compare(entity, self.online.get(entity), offline.get(entity))
-        self._forgotten_are_named(offline)
+        if self.simulation.forgotten:
+            self._forgotten_are_named(offline)
         wrong: dict[str, str] = {}
         by_key: dict[tuple[str, str], list[StampedEvent]] = {}
         for event in self.known:

@@ -51,11 +51,11 @@ CRAMPED_BYTES: Final = 1_450
 COMPACTING_SHARE: Final = 0.25
 SCORING_SHARE: Final = 0.25
 REDRIVING_SHARE: Final = 0.25
-CHANGING_SHARE: Final = 0.12
+CHANGING_SHARE: Final = 0.1
 """Of the seeds; the others are spared the time."""
 
-FILLING_SHARE: Final = 0.2
-VERIFYING_SHARE: Final = 0.03
+FILLING_SHARE: Final = 0.12
+VERIFYING_SHARE: Final = 0.02
 """Of the steps after a definition was changed."""
 
 FILLED_SHARE: Final = 0.4
