@@ -1212,8 +1212,8 @@ MUTANTS: Final = (
     Mutant(
         "what is no digit counts as one",
         LANE,
-        "        && ((v | (v + each * 6)) & each * 0xf0) == each * 0x30;",
-        ";",
+        "return ((v & (v + each * 6)) & each * 0xf0) == each * 0x30;",
+        "return (v & each * 0xf0) == each * 0x30;",
         LANES,
     ),
     Mutant(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from retrodict import validation
 from retrodict.contracts import Event, Key, field
 from retrodict.fast_lane import Refused, Step, Unsure, steps_of
+from retrodict.ports import KeyedBatch
 from retrodict.stamps import to_text
 from retrodict.validation import Accepted, Arrival, Catalog
 from retrodict_aws.kinesis_batch import DeliveredBatch
@@ -392,6 +393,19 @@ def test_digests_are_the_same_however_they_are_made(digests: int) -> None:
     ]
     assert len(expected) == 59
     assert read(digests) == expected
+
+
+@pytest.mark.parametrize("place_of", [0, 7, 8, 55, 56])
+def test_a_place_that_is_no_number_is_looked_at_as_before(place_of: int) -> None:
+    event = lane.lambda_event([(said(""), Arrival(place(1), "s-1", NOON_US))])
+    (record,) = event["Records"]
+    kinesis = record["kinesis"]
+    for character in "/:;?@ap\x7f \u00e90":
+        kinesis["sequenceNumber"] = f"{'1' * place_of}{character}{'1' * 55}"[:56]
+        (read,) = CATALOG.fast_lane.read(DeliveredBatch(event))
+
+        is_number = kinesis["sequenceNumber"].isdigit()
+        assert isinstance(read, KeyedBatch if is_number else Unsure)
 
 
 def test_what_is_no_base64_in_one_spelling_is_looked_at_as_before() -> None:

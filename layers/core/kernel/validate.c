@@ -1338,8 +1338,7 @@ static int64_t grouped(const Batch *batch, const Text *key, int32_t *group,
 
 static inline int are_eight_digits(uint64_t v) {
     const uint64_t each = 0x0101010101010101u;
-    return ((v & (v + each * 6)) & each * 0xf0) == each * 0x30
-        && ((v | (v + each * 6)) & each * 0xf0) == each * 0x30;
+    return ((v & (v + each * 6)) & each * 0xf0) == each * 0x30;
 }
 
 static int are_digits(Text text) {
