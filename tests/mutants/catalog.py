@@ -331,8 +331,8 @@ MUTANTS: Final = (
     Mutant(
         "a batch is named by its ends alone",
         f"{ADAPTERS}kinesis_batch.py",
-        'f"-{digest[:_DIGEST_DIGITS]}"',
-        '""',
+        '-{numbers[-1]}-{digest}"',
+        '-{numbers[-1]}"',
         HANDLERS,
     ),
     Mutant(
@@ -429,8 +429,8 @@ MUTANTS: Final = (
     Mutant(
         "segments of two batches share a name",
         f"{ADAPTERS}kinesis_batch.py",
-        "/{shard_id}-{first}-{last}",
-        "/{shard_id}-{first}",
+        "/{shard_id}-{numbers[0]}-{numbers[-1]}-{digest}",
+        "/{shard_id}-{numbers[0]}",
         SIMULATED,
     ),
     Mutant(
