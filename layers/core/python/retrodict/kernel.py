@@ -63,6 +63,7 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[type, ...], type | None], ...]] = (
         (c_int64, *_TEXTS, *_TEXTS, c_void_p, c_void_p, c_void_p),
         c_int64,
     ),
+    ("retrodict_runs", (c_int64, c_void_p, c_void_p, c_int64, c_void_p), c_int64),
     ("retrodict_join", (c_int64, c_void_p, c_void_p, c_void_p), None),
     (
         "retrodict_row_groups",
