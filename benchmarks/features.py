@@ -51,6 +51,7 @@ SECOND_US: Final = 1_000_000
 BATCH: Final = 500
 ONLINE_EVENTS: Final = 20_000
 SAMPLE: Final = 3
+PEERS: Final = ("polars", "duckdb", "pandas")
 OURS: Final = "retrodict.bulk.fold"
 FROM_ARROW: Final = "retrodict, from the log's Arrow columns"
 ONLINE: Final = "retrodict.batch_fold, from columns"
@@ -91,7 +92,7 @@ SECONDS_SET: Final = feature_set(LastSeconds)
 
 
 def bulk_acts(
-    table: pa.Table, definition: FeatureSet
+    table: pa.Table, definition: FeatureSet, peers: Sequence[str] = PEERS
 ) -> dict[str, Callable[[], object]]:
     """Return each way to compute a definition over all rows, by name."""
     by_rows = definition is ROWS_SET
@@ -109,10 +110,10 @@ def bulk_acts(
             "value": pa.chunked_array([c.field("value") for c in table["data"].chunks]),
         }
     )
+    ways = {"polars": _polars, "duckdb": _duckdb, "pandas": _pandas}
+    theirs = [ways[peer](plain, by_rows=by_rows) for peer in peers]
     return {
-        **_polars(plain, by_rows=by_rows),
-        **_duckdb(plain, by_rows=by_rows),
-        **_pandas(plain, by_rows=by_rows),
+        **{name: act for acts in theirs for name, act in acts.items()},
         FROM_ARROW: from_arrow,
         OURS: lambda: bulk.fold(definition, columns, wanted=wanted),
     }
@@ -469,6 +470,7 @@ def main() -> None:
     parser.add_argument("--online-events", type=int, default=ONLINE_EVENTS)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", choices=("bulk", "online"))
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS)
     chosen = parser.parse_args()
     tables: dict[str, Any] = {}
     if chosen.only != "online":
@@ -480,7 +482,8 @@ def main() -> None:
             (f"last {WINDOW_S} s", SECONDS_SET),
         ):
             checked = check_bits(table, definition)
-            seconds = medians_s(bulk_acts(table, definition), chosen.runs)
+            acts = bulk_acts(table, definition, chosen.peers)
+            seconds = medians_s(acts, chosen.runs)
             rates = {peer: table.num_rows / s / 1e3 for peer, s in seconds.items()}
             heading = f"{table.num_rows:,} events, {name} ({checked} rows bit-equal)"
             print_table(heading, "thousand events/s", rates, [OURS, FROM_ARROW])
@@ -489,7 +492,7 @@ def main() -> None:
         for zipf in (True, False):
             for in_order in (True, False):
                 events = stream(chosen.online_events, zipf=zipf, in_order=in_order)
-                acts: dict[str, Callable[[], object]] = {
+                acts = {
                     DEQUE if in_order else WRONG_DEQUE: partial(fold_deques, events),
                     PLAIN: partial(fold_plainly, events),
                     FROM_EVENTS: partial(fold_events, events),
@@ -505,7 +508,8 @@ def main() -> None:
                 heading = f"{name} ({checked} states byte-equal)"
                 print_table(heading, "thousand events/s", rates, [ONLINE, FROM_EVENTS])
                 tables[name] = rates
-    write_results("features", tables)
+    is_usual = chosen.events == EVENTS
+    write_results("features" if is_usual else f"features-{chosen.events}", tables)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,22 @@ key, time and value, sorted by time, and join it as it is. Ours read the event l
 itself, as compaction leaves it: of every event also its identity, the check of its
 payload and whether it was late, because an event counts once however often it was
 delivered. The rows are the same; so is every null.
+
+The ways take turns, a process each, so that a machine that slows down slows all of
+them. One that takes longer than the limit is stopped and told of as such, with the
+seconds of the processor that it had used by then, and does not run again.
 """
 
 import argparse
 import hashlib
 import json
+import math
+import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +43,10 @@ ROWS: Final = 1_000_000
 LABELS: Final = 100_000
 KEYS: Final = 1_000
 SECOND_US: Final = 1_000_000
-RUNS: Final = 3
+RUNS: Final = 5
+LIMIT_S: Final = 120.0
+"""What a process may take, seconds of the wall clock."""
+
 OURS: Final = "retrodict.training_set"
 LAST_VALUE: Final = "value"
 
@@ -212,26 +221,66 @@ def hash_of(rows: list[list[float | None]]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def measure(name: str, folder: Path, views: int, runs: int) -> dict[str, Any]:
-    """Return the median seconds and the greatest peak of some processes."""
-    told = []
+def run_all(
+    folder: Path, views: int, runs: int, limit_s: float
+) -> dict[str, dict[str, Any]]:
+    """Return what each way takes: median seconds and greatest peak of some processes.
+
+    Of one that was stopped: what it had used by then, and the limit.
+    """
+    told: dict[str, list[dict[str, Any]]] = {name: [] for name in WAYS}
+    stopped: dict[str, dict[str, Any]] = {}
     for _ in range(runs):
-        done = subprocess.run(  # noqa: S603 - this program
-            [
-                sys.executable, __file__, "--way", name, "--views", str(views),
-                "--folder", str(folder),
-            ],
-            check=True,
-            capture_output=True,
-            text=True,
-        )  # fmt: skip
-        told.append(json.loads(done.stdout))
-    return {
+        for name in [name for name in WAYS if name not in stopped]:
+            one = measure(name, folder, views, limit_s)
+            if "limit_s" in one:
+                stopped[name] = one
+            told[name].append(one)
+    return {name: stopped.get(name) or of_runs(told[name]) for name in WAYS}
+
+
+def of_runs(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one figure of several runs, whose rows are the same."""
+    digests = {(one["rows"], one["nulls"]) for one in told}
+    if len(digests) > 1:
+        raise SystemExit(f"the rows of two runs differ: {told}")
+    return told[0] | {
         "s": statistics.median(one["s"] for one in told),
         "peak_mib": max(one["peak_mib"] for one in told),
-        "rows": told[0]["rows"],
-        "nulls": told[0]["nulls"],
     }
+
+
+def measure(name: str, folder: Path, views: int, limit_s: float) -> dict[str, Any]:
+    """Return what one process tells, or that it was stopped at the limit."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [
+        sys.executable, __file__, "--way", name, "--views", str(views),
+        "--folder", str(folder),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(  # noqa: S603 - this program
+            command, check=True, stdout=subprocess.PIPE, text=True, timeout=limit_s
+        )
+    except subprocess.TimeoutExpired:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seen_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+        return {"limit_s": limit_s, "seen_s": seen_s}
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def print_all(title: str, found: Mapping[str, dict[str, Any]]) -> None:
+    """Print what each way takes, ours divided by it, and which were stopped."""
+    print(f"\n{title}")
+    print(f"{'':<28}{'seconds':>9}{'peak MiB':>10}{'ours/it':>9}")
+    own_s = found[OURS].get("s", math.nan)
+    for name, told in found.items():
+        if "limit_s" in told:
+            used = f"{told['seen_s']:.0f} s of the processor"
+            print(f"{name:<28} stopped after {told['limit_s']:.0f} s, {used}")
+        else:
+            ratio = own_s / told["s"]
+            print(f"{name:<28}{told['s']:>9.3f}{told['peak_mib']:>10.0f}{ratio:>9.2f}")
 
 
 def main() -> None:
@@ -241,7 +290,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--way", choices=WAYS)
-    parser.add_argument("--views", type=int)
+    parser.add_argument("--views", type=int, choices=range(1, len(VIEWS) + 1))
+    parser.add_argument("--limit", type=float, default=LIMIT_S)
     chosen = parser.parse_args()
     if chosen.way:
         run_one(chosen.way, chosen.folder, chosen.views)
@@ -250,14 +300,11 @@ def main() -> None:
     write(folder, chosen.rows)
     write(folder / SMALL, KEYS)
     tables: dict[str, Any] = {}
-    for views in (1, 3):
-        found = {name: measure(name, folder, views, chosen.runs) for name in WAYS}
-        print(f"\n{LABELS:,} labels, {views} views of {chosen.rows:,} events")
-        print(f"{'':<28}{'seconds':>9}{'peak MiB':>10}{'ours/it':>9}")
-        for name, told in found.items():
-            ratio = found[OURS]["s"] / told["s"]
-            print(f"{name:<28}{told['s']:>9.3f}{told['peak_mib']:>10.0f}{ratio:>9.2f}")
-        if len({(told["rows"], told["nulls"]) for told in found.values()}) > 1:
+    for views in [chosen.views] if chosen.views else (1, 3):
+        found = run_all(folder, views, chosen.runs, chosen.limit)
+        print_all(f"{LABELS:,} labels, {views} views of {chosen.rows:,} events", found)
+        ended = [told for told in found.values() if "s" in told]
+        if len({(told["rows"], told["nulls"]) for told in ended}) > 1:
             raise SystemExit(f"the rows differ: {found}")
         tables[f"{chosen.rows} rows, {views} views"] = found
     name = "training_sets" if chosen.rows == ROWS else f"training_sets-{chosen.rows}"

@@ -1352,9 +1352,30 @@ MUTANTS: Final = (
     Mutant(
         "edges within a run are believed",
         f"{CORE}arrow_events.py",
-        "if not is_edge[places].all() or len(at) != len(places):",
-        "if not is_edge[places].all():",
+        "return begins if np.array_equal(places, at) else None",
+        "return begins if np.isin(places, at).all() else None",
         EDGES,
+    ),
+    Mutant(
+        "compiled: edges within a run are believed",
+        COLUMNS,
+        "if (must_begin) return -1;",
+        "if (0) return -1;",
+        EDGES,
+    ),
+    Mutant(
+        "compiled: a key that changes between edges is not seen",
+        COLUMNS,
+        "if (edges || memcmp(key + i, key + i - 1, 64 * sizeof *key)) break;",
+        "if (edges) break;",
+        EDGES,
+    ),
+    Mutant(
+        "compiled: events of the time that is asked for are not known",
+        LEAVES,
+        "time[low + n / 2 - 1] <= t ?",
+        "time[low + n / 2 - 1] < t ?",
+        BULK,
     ),
     Mutant(
         "a segment with a late event is taken for one without",

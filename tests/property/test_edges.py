@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipelines.sensor_anomaly.contract import Reading as Measured
 from retrodict import derived_columns, kernel
-from retrodict.arrow_events import KnownEvents, known_in
+from retrodict.arrow_events import KnownEvents, begins_of, known_in
 from retrodict.derived_columns import edges_of, identities_of
 from retrodict.envelope import StampedEvent
 from retrodict.features import feature_set, features
@@ -263,6 +263,42 @@ def test_edges_are_where_keys_begin_and_end(
         expected += [text if n in at else None for n, (_, text) in enumerate(own)]
 
     assert edges_of(texts, group_rows).to_pylist() == expected
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    lengths=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(1, 4) | st.integers(60, 200)),
+        max_size=6,
+    ),
+    flips=st.lists(st.integers(0, 400), max_size=2),
+    skip=st.integers(0, 9),
+)
+def test_runs_begin_where_edges_say_with_a_library_and_without(
+    lengths: list[tuple[int, int]], flips: list[int], skip: int
+) -> None:
+    codes, told, begins = [], [], []
+    for code, length in lengths:
+        begins.append(len(codes))
+        codes += [code] * length
+        told += [True, *[False] * (length - 2), *[True] * (length > 1)]
+    for flip in flips:
+        if flip < len(told):
+            told[flip] = not told[flip]
+    edges = [None] * skip + ["p" if edge else None for edge in told]
+    texts = pa.array(edges, pa.string())
+    numbers = pa.array(codes, pa.int32())
+
+    found = begins_of(numbers, texts[skip:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "library", lambda: None)
+        plain = begins_of(numbers, texts[skip:])
+
+    assert (found is None) == (plain is None)
+    assert found is None or plain is None or found.tolist() == plain.tolist()
+    if not flips and all(length != 2 for _, length in lengths):
+        assert found is not None
+        assert found.tolist() == begins
 
 
 @pytest.mark.parametrize("instructions", [0, 1])

@@ -276,6 +276,40 @@ void retrodict_take(int64_t n, const int64_t *row, const int32_t *at,
     }
 }
 
+/* Write where the runs of a key begin: rows side by side, of which the first and the last
+ * have an edge and no other has. An edge behind an edge begins a run: a new row group,
+ * or a run of one row. `valid` has a bit a row from `skip` on; `start` has room for as
+ * many runs as there are edges.
+ * Return how many runs there are, or -1 where edges do not stand just there. */
+int64_t retrodict_runs(int64_t n, const int32_t *key, const uint8_t *valid, int64_t skip,
+                       int64_t *start) {
+    int64_t runs = 0;
+    int was_edge = 0, must_begin = 1;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t bit = skip + i;
+        while (i && !must_begin && bit % 8 == 0 && n - i >= 64) {
+            uint64_t edges; /* within a run, 64 rows at a time */
+            memcpy(&edges, valid + bit / 8, 8);
+            if (edges || memcmp(key + i, key + i - 1, 64 * sizeof *key)) break;
+            was_edge = 0;
+            i += 64;
+            bit += 64;
+        }
+        if (i == n) break;
+        int is_edge = valid[bit >> 3] >> (bit & 7) & 1;
+        if (!i || key[i] != key[i - 1] || (is_edge && was_edge)) {
+            if (!is_edge || (i && !was_edge)) return -1;
+            start[runs++] = i;
+            must_begin = 0;
+        } else {
+            if (must_begin) return -1;
+            must_begin = is_edge;
+        }
+        was_edge = is_edge;
+    }
+    return n && !was_edge ? -1 : runs;
+}
+
 /* Copy runs of bytes one behind the other. */
 void retrodict_join(int64_t runs, const uint8_t *const *from, const int64_t *bytes,
                     uint8_t *to) {

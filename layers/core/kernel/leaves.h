@@ -56,13 +56,10 @@ static inline int is_far(const int64_t *time, int64_t from, int64_t to) {
 }
 
 static inline int64_t after(const int64_t *time, int64_t n, int64_t t) {
-    /* First place whose time is past `t`. */
-    int64_t low = 0, high = n;
-    while (low < high) {
-        int64_t middle = (low + high) / 2;
-        if (time[middle] <= t) low = middle + 1; else high = middle;
-    }
-    return low;
+    /* First place whose time is past `t`; it is one of `n + 1` from `low` on. */
+    int64_t low = 0;
+    for (; n > 1; n -= n / 2) low += time[low + n / 2 - 1] <= t ? n / 2 : 0;
+    return low + (n == 1 && time[low] <= t);
 }
 
 /* The latest time that lies before the window of a row at `t`. */

@@ -41,8 +41,8 @@ class FolderEventLog:
         for path in self._paths(types, buckets_of(keys, buckets)):
             event_type, arrived = path.relative_to(self._folder).parts[:2]
             if arrived >= since:
-                with intact(str(path)):
-                    segment = Segment(event_type.removeprefix("type="), path)
+                with intact(str(path)), pa.OSFile(str(path)) as file:
+                    segment = Segment(event_type.removeprefix("type="), file)
                     events = segment.events(keys=keys, buckets=buckets)
                 yield from events
 
@@ -57,8 +57,8 @@ class FolderEventLog:
         """Yield the events of one type as tables; see `ColumnLog.tables`."""
         for path in self._paths([event_type], buckets_of(keys, buckets)):
             others = buckets if bucket_in(path.parent.name) is None else None
-            with intact(str(path)):
-                segment = Segment(event_type, path)
+            with intact(str(path)), pa.OSFile(str(path)) as file:
+                segment = Segment(event_type, file)
                 yield from segment.tables(reading, keys=keys, buckets=others)
 
     def size_bytes(self, event_type: str) -> int:
@@ -69,9 +69,13 @@ class FolderEventLog:
         self, types: Collection[str] | None, wanted: Collection[int] | None
     ) -> Iterator[Path]:
         """Yield the segments that may hold events of some types and parts."""
-        for below in sorted(self._folder.glob("type=*")):
-            if types is None or below.name.removeprefix("type=") in types:
-                yield from _segments(below, wanted)
+        if types is None:
+            below = sorted(self._folder.glob("type=*"))
+        else:
+            below = [self._folder / f"type={name}" for name in sorted(types)]
+        for folder in below:
+            if folder.is_dir():
+                yield from _segments(folder, wanted)
 
 
 def _segments(folder: Path, wanted: Collection[int] | None) -> Iterator[Path]:
@@ -79,11 +83,12 @@ def _segments(folder: Path, wanted: Collection[int] | None) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
-        bucket = bucket_in(entry.name)
         if entry.name.endswith(".parquet"):
-            yield folder / entry.name
-        elif entry.is_dir() and (wanted is None or bucket is None or bucket in wanted):
-            yield from _segments(folder / entry.name, wanted)
+            yield Path(entry.path)
+        elif entry.is_dir():
+            bucket = None if wanted is None else bucket_in(entry.name)
+            if wanted is None or bucket is None or bucket in wanted:
+                yield from _segments(Path(entry.path), wanted)
 
 
 def bucket_in(folder: str) -> int | None:

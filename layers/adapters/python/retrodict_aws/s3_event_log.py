@@ -358,7 +358,7 @@ class S3EventLog:
         if one.size_bytes <= WHOLE_BYTES:
             return Segment(one.event_type, pa.BufferReader(source.whole()))
         source.check_tail()
-        return Segment(one.event_type, source)
+        return Segment(one.event_type, source, is_remote=True)
 
     def partitions(
         self, types: Collection[str] | None = None

@@ -267,30 +267,18 @@ class _Part:
         """
         if self.edges is None:
             return None
-        keys = pa.chunked_array(self.keys).unify_dictionaries().combine_chunks()
-        codes = keys.indices.to_numpy()
-        is_edge = _is_valid(self.edges)
-        at = np.flatnonzero(is_edge)
-        # An edge behind an edge begins a run: a new row group, or a run of one row.
-        begins = np.unique(
-            np.concatenate(
-                [
-                    [0],
-                    np.flatnonzero(codes[1:] != codes[:-1]) + 1,
-                    at[1:][np.diff(at) == 1],
-                ]
-            )
-        )
-        ends = np.append(begins[1:], len(codes)) - 1
-        places = np.unique(np.concatenate([begins, ends]))
-        if not is_edge[places].all() or len(at) != len(places):
+        keys = self.keys[0]
+        if len(self.keys) > 1:
+            keys = pa.chunked_array(self.keys).unify_dictionaries().combine_chunks()
+        begins = begins_of(keys.indices, self.edges)
+        if begins is None:
             return None
-        held = self.edges.take(pa.array(places))
+        starts = np.append(begins, len(keys))
         return (
             keys.dictionary.take(keys.indices.take(pa.array(begins))),
-            held.take(pa.array(np.searchsorted(places, begins))),
-            held.take(pa.array(np.searchsorted(places, ends))),
-            np.append(begins, len(codes)),
+            self.edges.take(pa.array(begins)),
+            self.edges.take(pa.array(starts[1:] - 1)),
+            starts,
         )
 
 
@@ -522,14 +510,42 @@ def _gathered(
     return joined
 
 
-def _is_valid(array: pa.Array) -> NDArray[np.bool_]:
-    """Return which values of an array are not null, shape (n,)."""
-    valid = array.buffers()[0]
-    if valid is None:
-        return np.ones(len(array), np.bool_)
-    bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
-    found: NDArray[np.bool_] = bits[array.offset :][: len(array)].view(np.bool_)
-    return found
+def begins_of(codes: pa.Array, edges: pa.StringArray) -> _Places | None:
+    """Return where runs begin; None where edges are not just where they begin and end.
+
+    Parameters
+    ----------
+    codes
+        A number for the key of each row, the same for the same key, shape (n,).
+    """
+    key, valid = np.ascontiguousarray(codes.to_numpy(), np.int32), edges.buffers()[0]
+    library = kernel.library()
+    if library is None or valid is None:
+        return _plain_begins(key, edges.is_valid().to_numpy(zero_copy_only=False))
+    begins = np.empty(len(edges) - edges.null_count, np.int64)
+    runs = library.retrodict_runs(
+        len(key), key.ctypes.data, valid.address, edges.offset, begins.ctypes.data
+    )
+    return None if runs < 0 else begins[:runs]
+
+
+def _plain_begins(
+    codes: NDArray[np.int32], is_edge: NDArray[np.bool_]
+) -> _Places | None:
+    at = np.flatnonzero(is_edge)
+    # An edge behind an edge begins a run: a new row group, or a run of one row.
+    begins = np.unique(
+        np.concatenate(
+            [
+                np.arange(min(1, len(codes))),
+                np.flatnonzero(codes[1:] != codes[:-1]) + 1,
+                at[1:][np.diff(at) == 1],
+            ]
+        )
+    )
+    ends = np.append(begins[1:], len(codes)) - 1
+    places = np.unique(np.concatenate([begins, ends[: len(begins)]]))
+    return begins if np.array_equal(places, at) else None
 
 
 def rows_of(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -603,8 +619,16 @@ def _joined(parts: Sequence[_Part]) -> pa.LargeStringArray:
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = table[name].to_numpy()
-    return np.ascontiguousarray(found, np.int64)
+    return np.ascontiguousarray(_array(table[name]), np.int64)
+
+
+def _array(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return numbers, NaN for null; those of one chunk are not copied."""
+    if column.num_chunks == 1:
+        found: NDArray[Any] = column.chunk(0).to_numpy(zero_copy_only=False)
+        return found
+    several: NDArray[Any] = column.to_numpy()
+    return several
 
 
 def order_of_rows(
@@ -654,42 +678,47 @@ def _identities(table: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.uint16]
         identity, check = table[IDENTITY], table[CHECK]
     else:
         identity, check = identities_of(table)
-    signed: NDArray[np.int64] = identity.to_numpy()
-    return signed.view(np.uint64), check.to_numpy().astype(np.uint16)
+    signed: NDArray[np.int64] = _array(identity)
+    return signed.view(np.uint64), _array(check).astype(np.uint16)
 
 
 def _values(definition: FeatureSet, table: pa.Table) -> list[Doubles]:
     """Return the columns of the definition, NaN for null, each of shape (n,)."""
     contract = definition.event.contract()
     plain = _plain_version(table)
-    if plain is not None:
-        if plain != contract.version:
-            raise EventFormatError(
-                f"the table holds version {plain} of {contract.type!r}, not "
-                f"{contract.version}: read it again for this definition"
-            )
-        slow = np.zeros(table.num_rows, np.bool_)
-    else:
-        slow = table["schema_version"].to_numpy() != contract.version
-        if "raw_data" in table.column_names:
-            slow |= table["raw_data"].is_valid().to_numpy()
-        names = table.column_names
-        if "data" not in names or not pa.types.is_struct(table["data"].type):
-            slow[:] = True
+    if plain is not None and plain != contract.version:
+        raise EventFormatError(
+            f"the table holds version {plain} of {contract.type!r}, not "
+            f"{contract.version}: read it again for this definition"
+        )
     found: list[Doubles] = []
+    slow = None if plain is not None else _slow(table, contract.version)
+    is_lifted = slow is not None and slow.all()
     for column in definition.columns:
-        values = None if slow.all() else _column(column, table["data"])
+        values = None if is_lifted else _column(column, table["data"])
         if values is None:
-            slow[:] = True
-            values = np.empty(table.num_rows)
+            is_lifted, values = True, np.empty(table.num_rows)
         found.append(values)
-    places = np.flatnonzero(slow)
+    if is_lifted:
+        slow = np.ones(table.num_rows, np.bool_)
+    places = np.empty(0, np.int64) if slow is None else np.flatnonzero(slow)
     if len(places):
         rows = _lifted(definition, table.take(pa.array(places)))
         for n, own in enumerate(zip(*rows, strict=True)):
             found[n] = found[n].copy()
             found[n][places] = np.array(own, np.float64)
     return found
+
+
+def _slow(table: pa.Table, version: int) -> NDArray[np.bool_]:
+    """Return which rows have to be read one by one, shape (n,)."""
+    slow: NDArray[np.bool_] = table["schema_version"].to_numpy() != version
+    if "raw_data" in table.column_names:
+        slow |= table["raw_data"].is_valid().to_numpy()
+    names = table.column_names
+    if "data" not in names or not pa.types.is_struct(table["data"].type):
+        slow[:] = True
+    return slow
 
 
 def _column(column: Column, data: pa.ChunkedArray) -> Doubles | None:
@@ -706,8 +735,9 @@ def _column(column: Column, data: pa.ChunkedArray) -> Doubles | None:
         return _places(column, child)
     if not (pa.types.is_float64(child.type) or pa.types.is_int64(child.type)):
         return None
-    values: Doubles = pc.cast(child, pa.float64(), safe=False).to_numpy()
-    return values
+    if not pa.types.is_float64(child.type):
+        child = pc.cast(child, pa.float64(), safe=False)
+    return _array(child)
 
 
 def _places(column: Category, texts: pa.ChunkedArray) -> Doubles:

@@ -6,7 +6,7 @@ from typing import Final
 BUCKETS: Final = 16
 """How many parts; it is part of the names in the log, so it never changes."""
 
-PASS_BYTES: Final = 16 << 20
+PASS_BYTES: Final = 32 << 20
 """Parquet of the log that may come into memory at once, unless a part is larger."""
 
 

@@ -152,6 +152,7 @@ _FUNCTIONS: Final[tuple[tuple[str, tuple[Any, ...], type | None], ...]] = (
         (c_int64, *_TEXTS, *_TEXTS, c_void_p, c_void_p, c_void_p),
         c_int64,
     ),
+    ("retrodict_runs", (c_int64, c_void_p, c_void_p, c_int64, c_void_p), c_int64),
     ("retrodict_taken", (c_int64, c_void_p, c_int64, c_void_p, c_void_p), c_int64),
     ("retrodict_take", (c_int64, c_void_p, *_TEXTS, c_void_p, c_void_p), None),
     ("retrodict_join", (c_int64, c_void_p, c_void_p, c_void_p), None),

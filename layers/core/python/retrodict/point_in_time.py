@@ -401,10 +401,17 @@ class _Rows:
         counts = starts[numbers + 1] - starts[numbers]
         return rows, np.append(0, np.cumsum(counts)).astype(np.int64)
 
+    @cached_property
+    def _times(self) -> NDArray[np.int64]:
+        return _contiguous(self._table["time"])
+
+    @cached_property
+    def _known_times(self) -> NDArray[np.int64]:
+        return _contiguous(self._table[self._known])
+
     def times_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the event time of some rows."""
-        times: NDArray[np.int64] = self._table["time"].to_numpy()[rows]
-        return times
+        return self._times[rows]
 
     def counts_of(
         self, known: KnownEvents, rows: NDArray[np.int64], start: NDArray[np.int64]
@@ -429,7 +436,7 @@ class _Rows:
             return np.array(found, np.int64)
         observed_at_us: Any = known.observed_at_us
         arrived = np.maximum.accumulate(observed_at_us[first:end])
-        known_at = self._table[self._known].to_numpy()[rows]
+        known_at = self._known_times[rows]
         count: NDArray[np.int64] = np.searchsorted(arrived, known_at, side="right")
         return count
 
@@ -515,6 +522,11 @@ class _Joined:
             if name not in self._found:
                 self._found[name] = np.empty(self._rows.count)
             self._found[name][rows] = values
+
+
+def _contiguous(moments: pa.ChunkedArray) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = moments.to_numpy()
+    return found
 
 
 def _checked(table: pa.Table) -> pa.Table:
