@@ -10,7 +10,9 @@ delivered. The rows are the same; so is every null.
 
 The ways take turns, a process each, so that a machine that slows down slows all of
 them. One that takes longer than the limit is stopped and told of as such, with the
-seconds of the processor that it had used by then, and does not run again.
+seconds of the processor that it had used by then, and does not run again. Feast is run
+once, beside a million rows alone: its DuckDB store makes a row of each label with each
+earlier event of its key.
 """
 
 import argparse
@@ -37,7 +39,7 @@ from retrodict_aws.folder_event_log import FolderEventLog
 from retrodict_aws.segments import encode_table
 
 from benchmarks.logs import START_US, event_table
-from benchmarks.peers import RESULTS, enter, write_results
+from benchmarks.peers import RESULTS, ROOT, enter, install, write_results
 
 ROWS: Final = 1_000_000
 LABELS: Final = 100_000
@@ -48,6 +50,9 @@ LIMIT_S: Final = 120.0
 """What a process may take, seconds of the wall clock."""
 
 OURS: Final = "retrodict.training_set"
+FEAST: Final = "Feast, DuckDB store, one run"
+FEAST_ENVIRONMENT: Final = ROOT / ".bench-venv-feast"
+FEAST_REQUIREMENTS: Final = (ROOT / "benchmarks/requirements-feast.txt",)
 LAST_VALUE: Final = "value"
 
 
@@ -269,6 +274,28 @@ def measure(name: str, folder: Path, views: int, limit_s: float) -> dict[str, An
     return found
 
 
+def run_feast(folder: Path, views: int) -> dict[str, Any]:
+    """Return what Feast takes, in its own environment on the same core."""
+    install(FEAST_ENVIRONMENT, FEAST_REQUIREMENTS)
+    done = subprocess.run(  # noqa: S603 - our own program
+        [
+            str(FEAST_ENVIRONMENT / "bin/python"),
+            str(ROOT / "benchmarks/feast_peer.py"),
+            "--folder", str(folder), "--small", str(folder / SMALL),
+            "--views", str(views),
+        ],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)
+    if found.pop("labels") != [*range(LABELS)]:
+        raise SystemExit("Feast lost or repeated labels")
+    values = found.pop("values")
+    nulls = sum(value is None for column in values for value in column)
+    return found | {"rows": hash_of(values), "nulls": nulls}
+
+
 def print_all(title: str, found: Mapping[str, dict[str, Any]]) -> None:
     """Print what each way takes, ours divided by it, and which were stopped."""
     print(f"\n{title}")
@@ -302,6 +329,8 @@ def main() -> None:
     tables: dict[str, Any] = {}
     for views in [chosen.views] if chosen.views else (1, 3):
         found = run_all(folder, views, chosen.runs, chosen.limit)
+        if chosen.rows == ROWS:
+            found = {FEAST: run_feast(folder, views), **found}
         print_all(f"{LABELS:,} labels, {views} views of {chosen.rows:,} events", found)
         ended = [told for told in found.values() if "s" in told]
         if len({(told["rows"], told["nulls"]) for told in ended}) > 1:

@@ -277,7 +277,9 @@ def test_edges_are_where_keys_begin_and_end(
 def test_runs_begin_where_edges_say_with_a_library_and_without(
     lengths: list[tuple[int, int]], flips: list[int], skip: int
 ) -> None:
-    codes, told, begins = [], [], []
+    codes: list[int] = []
+    told: list[bool] = []
+    begins: list[int] = []
     for code, length in lengths:
         begins.append(len(codes))
         codes += [code] * length
