@@ -693,7 +693,7 @@ def _values(definition: FeatureSet, table: pa.Table) -> list[Doubles]:
         )
     found: list[Doubles] = []
     slow = None if plain is not None else _slow(table, contract.version)
-    is_lifted = slow is not None and slow.all()
+    is_lifted = slow is not None and bool(slow.all())
     for column in definition.columns:
         values = None if is_lifted else _column(column, table["data"])
         if values is None:
