@@ -3,8 +3,9 @@
 Bulk: mean, std, min, max, count and difference of a million events of a thousand keys,
 over the last 100 events and the last 300 s, in memory, on one core. Ours are bit for
 bit those of the plain fold, which is checked on a sample; the peers' sums depend on the
-order of their additions. From the log's Arrow columns ours takes the keys in turn, about
-as many events at a time as a row group of the log holds.
+order of their additions. From the log's Arrow columns ours takes the keys in turn,
+about as many events at a time as four row groups of the log hold, and lets go of them before
+it takes the next, as a backfill does: so much memory it takes, however long the log is.
 
 Online: batches of 500 events are folded, each with the states of its keys read from
 bytes and written back, and the features of every key it touched. Ours is measured
@@ -21,6 +22,7 @@ its states are compared byte by byte before anything is measured.
 
 import argparse
 import random
+import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -45,7 +47,7 @@ from benchmarks.peers import enter, medians_s, print_table, write_results
 
 EVENTS: Final = 1_000_000
 CHUNK: Final = 1_000_000
-ROW_GROUP: Final = 131_072
+ROW_GROUPS: Final = 4 * 131_072
 KEYS: Final = 1_000
 ROWS: Final = 100
 WINDOW_S: Final = 300
@@ -102,16 +104,14 @@ def bulk_acts(
     wanted = np.ones(table.num_rows, np.bool_)
 
     per_key = table.num_rows // KEYS
-    per_part = max(1, ROW_GROUP // per_key) * per_key
+    per_part = max(1, ROW_GROUPS // per_key) * per_key
 
-    def from_arrow() -> list[bulk.BulkFold]:
-        found = []
+    def from_arrow() -> None:
         for start in range(0, table.num_rows, per_part):
             part = table.slice(start, per_part)
             known = arrow_events.known_events(definition, part).columns
             every = wanted[start : start + per_part]
-            found.append(bulk.fold(definition, known, wanted=every))
-        return found
+            bulk.fold(definition, known, wanted=every)
 
     plain = pa.table(
         {
@@ -127,6 +127,21 @@ def bulk_acts(
         FROM_ARROW: from_arrow,
         OURS: lambda: bulk.fold(definition, columns, wanted=wanted),
     }
+
+
+def peak_mib(act: Callable[[], object]) -> float:
+    """Return what `act` allocates at most at a time, by NumPy, Python and Arrow."""
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        act()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+    return float((peak + pool.max_memory()) / 2**20)
 
 
 def _polars(plain: pa.Table, *, by_rows: bool) -> dict[str, Callable[[], object]]:
@@ -497,7 +512,10 @@ def main() -> None:
             rates = {peer: table.num_rows / s / 1e3 for peer, s in seconds.items()}
             heading = f"{table.num_rows:,} events, {name} ({checked} rows bit-equal)"
             print_table(heading, "thousand events/s", rates, [OURS, FROM_ARROW])
+            peak = peak_mib(acts[FROM_ARROW])
+            print(f"allocated at most at a time, {FROM_ARROW}: {peak:.1f} MiB")
             tables[name] = rates
+            tables[f"{name}, MiB"] = {FROM_ARROW: peak}
     if chosen.only != "bulk":
         for zipf in (True, False):
             for in_order in (True, False):
