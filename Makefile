@@ -75,8 +75,10 @@ bench: setup ## what one machine carries, and what others reach beside it
 	python -m benchmarks.online_store
 	python -m benchmarks.reading
 	python benchmarks/features.py
+	python benchmarks/features.py --only bulk --events 10000000 --peers polars
 	python benchmarks/rebuild.py
 	python benchmarks/training_sets.py
+	python benchmarks/training_sets.py --rows 10000000 --runs 3 --limit 60
 
 fuzz: setup ## throw INPUTS=1000000 inputs at the validator, judged by an oracle
 	python -m tests.fuzz --inputs $(INPUTS)
