@@ -339,6 +339,24 @@ def test_what_is_certain_of_a_record_is_said_and_true(
     check(raw)
 
 
+@pytest.mark.parametrize("data", [',"angle":-1', ',"mode":"off"', ',"hot":null'])
+def test_what_was_expected_is_told_to_its_last_quote(data: str) -> None:
+    class Quoted(Event, type="laws.quoted", version=1):
+        name: Key[str]
+        angle: float | None = field(default=None, ge=0, unit="''")
+        mode: str = field(default="", enum=("on", ""))
+        hot: bool = False
+
+    raw = said(data, type="laws.quoted", dataschema="laws.quoted/v1")
+    given = [(raw, Arrival(place(1), "s-1", NOON_US))]
+    catalog = Catalog({"laws.quoted": Quoted})
+    verdicts = [validation.validate(raw, arrival, catalog) for raw, arrival in given]
+    (read,) = catalog.fast_lane.read(lane.batch_of(given))
+
+    assert isinstance(read, Refused)
+    assert lane.disagreement(given, verdicts, catalog) is None
+
+
 def test_rejects_too_long_for_their_room_are_judged_as_before() -> None:
     raw = said(
         ',"a":1,"b":"","c":"","d":""', type="laws.wordy", dataschema="laws.wordy/v1"

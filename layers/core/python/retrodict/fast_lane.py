@@ -79,6 +79,13 @@ _REASONS: Final = (
     Reason.MISSING, Reason.WRONG_TYPE, Reason.OUT_OF_RANGE, Reason.TOO_LONG,
     Reason.PATTERN_MISMATCH, Reason.NOT_ALLOWED,
 )  # fmt: skip
+
+
+def _before_key(found: Violation) -> Violation:
+    """Return a violation that expects a key, without the key, which the lane shows."""
+    return found._replace(expected=found.expected.removesuffix("''"))
+
+
 _REFUSALS: Final = (
     *map(
         missing_attribute,
@@ -88,8 +95,8 @@ _REFUSALS: Final = (
     without_zone("time", ""),
     ahead_of_itself(0),
     ahead_of_arrival("time", 0),
-    other_key("", "", ""),
-    other_partition("", ""),
+    _before_key(other_key("", "", "")),
+    _before_key(other_partition("", "")),
 )
 """A violation of each kind that the lane is certain of, beside those of fields."""
 
@@ -377,8 +384,8 @@ def _text(value: str) -> TextStruct:
 
 @cache
 def _promise(found: Violation) -> PromiseStruct:
-    """Return reason and expectation of a violation, without what is shown of a key."""
-    said = found.reason, found.expected.removesuffix("''")
+    """Return reason and expectation of a violation."""
+    said = found.reason, found.expected
     return PromiseStruct(*(_text(json.dumps(one)[1:-1]) for one in said))
 
 
