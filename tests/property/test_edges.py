@@ -13,9 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipelines.sensor_anomaly.contract import Reading as Measured
 from retrodict import derived_columns, kernel
-from retrodict.arrow_events import KnownEvents, begins_of, known_in
+from retrodict.arrow_events import (
+    KnownEvents,
+    begins_of,
+    known_events,
+    known_in,
+    reading_of,
+)
 from retrodict.derived_columns import edges_of, identities_of
 from retrodict.envelope import StampedEvent
+from retrodict.errors import EventFormatError
 from retrodict.features import feature_set, features
 from retrodict.ports import Reading
 from retrodict.vocabulary import last, mean
@@ -178,6 +185,19 @@ def test_runs_that_overlap_are_read_with_their_positions(other: bytes) -> None:
     assert told(log.known(positions=False, keys=["a"])) == told(
         log.known(positions=True, keys=["a"])
     )
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_events_whose_positions_were_not_read_have_no_order_of_their_own(
+    times: int,
+) -> None:
+    segments = Segments([merged([event(n, "s-1") for n in range(1, 9)])] * times)
+    narrow = reading_of([WATCHED], positions=False)
+    tables = [*segments.read(narrow)]
+    assert not any("position" in table.column_names for table in tables)
+
+    with pytest.raises(EventFormatError, match="has no 'position'"):
+        known_events(WATCHED, tables)
 
 
 def test_groups_that_somebody_has_cut_otherwise_are_read_with_their_positions() -> None:

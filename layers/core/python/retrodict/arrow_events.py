@@ -609,7 +609,18 @@ def _keys(chunks: list[pa.DictionaryArray]) -> tuple[NDArray[np.int32], list[str
 
 
 def _joined(parts: Sequence[_Part]) -> pa.LargeStringArray:
-    """Return the positions of all parts, which keep theirs no more."""
+    """Return the positions of all parts, which keep theirs no more.
+
+    Raises
+    ------
+    EventFormatError
+        A part was read without them.
+    """
+    if not all(part.positions for part in parts):
+        raise EventFormatError(
+            "the table has no 'position', only edges: read it with positions, or by "
+            "`known_in`"
+        )
     chunks = [chunk for part in parts for chunk in part.positions]
     for part in parts:
         part.positions = []
