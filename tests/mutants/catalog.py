@@ -1231,6 +1231,13 @@ MUTANTS: Final = (
         LANES,
     ),
     Mutant(
+        "what a contract expects loses the quotes at its end",
+        f"{CORE}fast_lane.py",
+        "said = found.reason, found.expected",
+        "said = found.reason, found.expected.removesuffix(\"''\")",
+        LANES,
+    ),
+    Mutant(
         "an open bound is closed",
         f"{CORE}fast_lane.py",
         "(_OPEN_HIGH if options.lt is not None else 0)",
@@ -1354,6 +1361,13 @@ MUTANTS: Final = (
         f"{CORE}arrow_events.py",
         "return begins if np.array_equal(places, at) else None",
         "return begins if np.isin(places, at).all() else None",
+        EDGES,
+    ),
+    Mutant(
+        "positions that were not read are looked for",
+        f"{CORE}arrow_events.py",
+        "if not all(part.positions for part in parts):",
+        "if False:",
         EDGES,
     ),
     Mutant(
