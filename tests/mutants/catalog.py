@@ -357,6 +357,13 @@ MUTANTS: Final = (
         SIMULATED,
     ),
     Mutant(
+        "a name may not begin with a line break and a hook",
+        f"{CORE}strict_json.py",
+        "if name.startswith(_HOOKS):",
+        "if _MAY_BE_HOOKS.match(name):",
+        ("tests/unit/test_strict_json.py",),
+    ),
+    Mutant(
         "a replica that lags is read",
         f"{ADAPTERS}dynamodb_online_store.py",
         '"ConsistentRead": True, **only',

@@ -37,6 +37,7 @@ def value(raw: bytes) -> object:
         '{"a": 9007199254740993, "b": 123456789012345678}',
         '{"emoji": "\\ud83d\\ude00"}',
         '{"A": 1, "b": {"a": 2}}',
+        '{"\\n__": 1, "a\\n$": {"\\npy/": 2}}',
     ],
 )
 def test_good_json_is_what_the_standard_library_says(text: str) -> None:

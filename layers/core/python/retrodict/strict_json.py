@@ -84,7 +84,10 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _SUSPICIOUS: Final = re.compile(
     "[\x01-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 )
-_UNSAFE_NAMES: Final = re.compile(r"(?:^|\n)(?:__|\$|py/|@type|@class)")
+_HOOKS: Final = ("__", "$", "py/", "@type", "@class")
+_MAY_BE_HOOKS: Final = re.compile(rf"(?:^|\n)(?:{'|'.join(map(re.escape, _HOOKS))})")
+"""Finds a hook among names with line breaks between, and a name with one in it."""
+
 _ZERO: Final = re.compile(r"-?0+(?:\.0*)?(?:[eE].*)?")
 _LITERALS: Final = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 
@@ -334,7 +337,7 @@ def _fast_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = "\n".join(found)
     if len(names) > MAX_NAME and max(map(len, found)) > MAX_NAME:
         raise _LookCloserError
-    if _UNSAFE_NAMES.search(names) or not names.isascii():
+    if _MAY_BE_HOOKS.search(names) or not names.isascii():
         raise _LookCloserError
     if not names.islower() and len(set(map(str.lower, found))) != len(found):
         raise _LookCloserError
@@ -397,7 +400,7 @@ def _closer(found: list[Violation], tags: set[Tag]) -> json.JSONDecoder:
             if other != name:
                 expected = f"a key that differs from {other[:64]!r} by more than case"
                 note(Reason.AMBIGUOUS_KEY, expected, name, shown)
-            if _UNSAFE_NAMES.match(name):
+            if name.startswith(_HOOKS):
                 note(Reason.UNSAFE_NAME, "a key that no reader acts on", name, shown)
         return read
 
