@@ -357,6 +357,13 @@ MUTANTS: Final = (
         SIMULATED,
     ),
     Mutant(
+        "a number that is used anew has the id of the prediction before",
+        f"{CORE}scoring.py",
+        "event.id, str(event.time_us)",
+        'event.id, ""',
+        ("tests/unit/test_scoring.py",),
+    ),
+    Mutant(
         "a name may not begin with a line break and a hook",
         f"{CORE}strict_json.py",
         "if name.startswith(_HOOKS):",

@@ -127,14 +127,14 @@ def test_every_streamed_prediction_explains_itself_to_the_bit() -> None:
 
 def test_the_same_event_always_has_the_same_prediction_id() -> None:
     event = reading(1.0, id="r-1", source="plant", key="s-1")
-    identity = b"sensor_anomaly\nstream\ns-1\nplant\nr-1"
+    known = f"sensor_anomaly\nstream\ns-1\nplant\nr-1\n{event.time_us}"
 
     found = stream_prediction_id("sensor_anomaly", event)
 
-    assert found == hashlib.sha256(identity).hexdigest()[:32]
+    assert found == hashlib.sha256(known.encode()).hexdigest()[:32]
 
 
-def test_another_identity_has_another_prediction_id() -> None:
+def test_another_identity_or_time_has_another_prediction_id() -> None:
     event = reading(1.0)
     others = [
         stream_prediction_id("sensor_anomaly", event),
@@ -142,6 +142,7 @@ def test_another_identity_has_another_prediction_id() -> None:
         stream_prediction_id("sensor_anomaly", replace(event, id="2")),
         stream_prediction_id("sensor_anomaly", replace(event, source="2")),
         stream_prediction_id("sensor_anomaly", replace(event, key="2")),
+        stream_prediction_id("sensor_anomaly", replace(event, time_us=2)),
     ]
 
     assert len(set(others)) == len(others)

@@ -111,9 +111,13 @@ class Prediction:
 
 
 def stream_prediction_id(pipeline: str, event: StampedEvent) -> str:
-    """Return the id of the streamed prediction for an event; again is the same."""
-    identity = f"{pipeline}\n{STREAM}\n{event.key}\n{event.source}\n{event.id}"
-    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+    """Return the id of the streamed prediction for an event; again is the same.
+
+    A producer may come to number its events anew, long after it used a number before,
+    so it is of the time of the event as well.
+    """
+    known = pipeline, STREAM, event.key, event.source, event.id, str(event.time_us)
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:32]
 
 
 @dataclass(slots=True)
