@@ -16,7 +16,6 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from pipelines.sensor_anomaly.contract import Reading
-from retrodict.deciding import record
 from retrodict.envelope import StampedEvent
 from retrodict.errors import ProjectionNotVerifiedError
 from retrodict.features import FeatureSet, feature_set, features
@@ -36,7 +35,7 @@ from retrodict.verifying import judge, newest_us, verdicts
 from retrodict.vocabulary import count, last, maximum, mean
 
 from tests.artifacts import PIPELINE, artifact
-from tests.deployments import deployed
+from tests.deployments import deployed, record_verdicts
 from tests.events import reading
 from tests.fakes import FakeIngestStream, FakeLifecycleStore, FakeOnlineStore
 
@@ -140,8 +139,7 @@ class Scene:
             told = verdicts(self.deployment, judged, newest_us(found), lifecycle)
             return next(told, None)
 
-        while record(self.decisions, NAME, decide)[1] is not None:
-            pass
+        record_verdicts(self.decisions, NAME, decide)
 
     def lifecycle(self) -> Lifecycle:
         return replay_decisions(self.decisions.read(NAME))

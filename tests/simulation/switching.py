@@ -9,7 +9,6 @@ from typing import Final
 
 from pipelines.sensor_anomaly.contract import Reading
 from pipelines.sensor_anomaly.features import Sensor
-from retrodict.deciding import record
 from retrodict.errors import (
     ProjectionNotVerifiedError,
     StateConflictError,
@@ -26,7 +25,7 @@ from retrodict.vocabulary import count, last, last_value, mean, std
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.s3_event_log import S3EventLog
 
-from tests.deployments import deployed
+from tests.deployments import deployed, record_verdicts
 from tests.fakes import FakeLifecycleStore
 from tests.simulation.faults import Fault
 from tests.simulation.stores import DynamoDBClient, S3Client
@@ -99,10 +98,9 @@ class Operator:
         """Compare with the log and record what that says; events may flow."""
         try:
             found = self._compared()
-            while record(self._decisions, NAME, lambda seen: self._decide(found, seen))[
-                1
-            ]:
-                pass
+            record_verdicts(
+                self._decisions, NAME, lambda seen: self._decide(found, seen)
+            )
         except TransientError as error:
             self._world.note(f"not verified: {error}")
             return

@@ -7,7 +7,6 @@ import pytest
 from pipelines.sensor_anomaly.contract import Reading
 from pipelines.sensor_anomaly.features import Sensor
 from retrodict.contracts import Event, Key
-from retrodict.deciding import record
 from retrodict.envelope import StampedEvent
 from retrodict.errors import (
     IncompatibleArtifactError,
@@ -27,7 +26,7 @@ from retrodict.verifying import EventsOf, judge, newest_us, verdicts
 from retrodict.vocabulary import count, last, mean
 
 from tests.artifacts import PIPELINE, artifact
-from tests.deployments import deployed
+from tests.deployments import deployed, record_verdicts
 from tests.events import reading
 from tests.fakes import FakeLifecycleStore, FakeOnlineStore
 
@@ -116,16 +115,11 @@ def verify(
     """Compare and record, and return the kinds of what was recorded."""
     found = compared(store, events)
     judged = judge(found, of_keys(events))
-    told: list[str] = []
 
     def decide(lifecycle: Lifecycle) -> Decided | None:
         return next(verdicts(pipeline, judged, newest_us(found), lifecycle), None)
 
-    while True:
-        _, made = record(decisions, pipeline.name, decide)
-        if made is None:
-            return told
-        told.append(made.kind)
+    return record_verdicts(decisions, pipeline.name, decide)
 
 
 def known(decisions: FakeLifecycleStore) -> Lifecycle:
