@@ -323,6 +323,19 @@ def test_runs_begin_where_edges_say_with_a_library_and_without(
         assert found.tolist() == begins
 
 
+@pytest.mark.parametrize("is_compiled", [True, False])
+@pytest.mark.parametrize("at", range(1, 200))
+def test_a_key_that_changes_between_edges_is_no_run(
+    at: int, *, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_compiled:
+        monkeypatch.setattr(kernel, "library", lambda: None)
+    keys = pa.array([0] * at + [1] * (200 - at), pa.int32())
+    edges = pa.array(["p", *[None] * 198, "p"], pa.string())
+
+    assert begins_of(keys, edges) is None
+
+
 @pytest.mark.parametrize("instructions", [0, 1])
 @settings(deadline=None)
 @given(
