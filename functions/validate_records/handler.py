@@ -51,7 +51,7 @@ def handle(
     """Judge every record, keep the rejects, forward the rest in order per key."""
     judged = validate_batch(records, load_catalog())
     if judged.rejected:
-        quarantine.put(records.segment_name, judged.rejected)
+        quarantine.put(records.segment_name(judged.places), judged.rejected)
     stream.put(judged.batches)
     return Counter(
         AcceptedRecords=judged.accepted, RejectedRecords=len(judged.rejected)

@@ -434,6 +434,13 @@ MUTANTS: Final = (
         SIMULATED,
     ),
     Mutant(
+        "rejects are named by the first and the last of them",
+        f"{FUNCTIONS}validate_records/handler.py",
+        "records.segment_name(judged.places)",
+        "records.segment_name((judged.places[0], judged.places[-1]))",
+        HANDLERS,
+    ),
+    Mutant(
         "a put that timed out is taken for success",
         f"{ADAPTERS}kinesis_event_stream.py",
         "                refusal = error_code(error)\n                continue",

@@ -121,6 +121,27 @@ def test_good_records_go_on_in_order_and_bad_ones_to_quarantine(
     assert counts == {"AcceptedRecords": 3, "RejectedRecords": 2}
 
 
+@of("validate_records")
+def test_rejects_keep_their_name_wherever_their_batch_is_cut(
+    handler: ModuleType,
+) -> None:
+    quarantine = FakeQuarantine()
+    good = [record(raw(1.0, id=str(n)), n) for n in (1, 5)]
+    bad = [record(b"\x1f\x8b", n) for n in (2, 3, 4)]
+    cuts = [[good[0], *bad], [*bad, good[1]], bad, [bad[0], good[1], bad[2]]]
+
+    for cut in cuts:
+        batch = DeliveredBatch(lambda_event(*cut))
+        handler.handle(batch, FakeEventStream(), quarantine)
+
+    assert set(quarantine.documents) == {
+        segment_name(bad),
+        segment_name([bad[0], bad[2]]),
+    }
+    kept = [len(documents) for documents in quarantine.documents.values()]
+    assert sorted(kept) == [2, 3]
+
+
 @pytest.mark.filterwarnings("ignore:This metric doesn't meet:UserWarning")
 @of("validate_records")
 def test_what_a_stream_refuses_is_asked_for_again_from_its_first_record(
@@ -331,7 +352,7 @@ def test_a_batch_has_the_same_name_in_columns_and_in_records() -> None:
 
     name = segment_name(records)
 
-    assert name == DeliveredBatch(lambda_event(*records)).segment_name
+    assert name == DeliveredBatch(lambda_event(*records)).segment_name(range(3))
     assert name != segment_name(records[::2])
 
 
@@ -408,8 +429,8 @@ def test_the_sample_event_of_aws_is_read() -> None:
     batch = DeliveredBatch(event)
     assert batch.raw(0) == found.data
     assert batch.arrival(0) == Arrival(found.position, "1", found.arrived_at_us)
-    assert batch.segment_name == segment_name([found])
-    assert batch.segment_name.startswith(
+    assert batch.segment_name([0]) == segment_name([found])
+    assert batch.segment_name([0]).startswith(
         "arrived=2018-12-17/shardId-000000000006-"
         "49590338271490256608559692538361571095921575989-"
         "49590338271490256608559692538361571095921575989-"
@@ -435,7 +456,7 @@ def test_a_segment_is_named_by_the_day_its_first_record_arrived(
         }
         for sequence, later_s in (("8", 0.0), ("9", 86_400.0))
     )
-    name = DeliveredBatch({"Records": [first, second]}).segment_name
+    name = DeliveredBatch({"Records": [first, second]}).segment_name([0, 1])
 
     assert name.startswith(f"arrived={day}/shardId-000000000006-8-9-")
     assert name == segment_name(delivered({"Records": [first, second]}))

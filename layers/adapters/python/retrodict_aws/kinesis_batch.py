@@ -5,6 +5,7 @@ from array import array
 from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import lru_cache
 from typing import Any, Final, TypedDict
 
 import msgspec
@@ -13,7 +14,7 @@ from retrodict.validation import Arrival
 
 _DAY_US: Final = 86_400_000_000
 _EPOCH: Final = date(1970, 1, 1).toordinal()
-_DIGEST_DIGITS: Final = 16
+_DIGEST_BYTES: Final = 8
 
 
 class ItemFailure(TypedDict):
@@ -96,10 +97,11 @@ class DeliveredBatch:
             self.arrived_at_us(place),
         )
 
-    @property
-    def segment_name(self) -> str:
-        """The name of exactly these records; see the function `segment_name`."""
-        return _name(self.arrived_at_us(0), self._shard_id(0), self.sequence_numbers)
+    def segment_name(self, places: Sequence[int]) -> str:
+        """Return the name of some of these records; see the function `segment_name`."""
+        first = places[0]
+        numbers = [self.sequence_numbers[place] for place in places]
+        return _name(self.arrived_at_us(first), self._shard_id(first), numbers)
 
     def _shard_id(self, place: int) -> str:
         return self.event_ids[place].partition(":")[0]
@@ -139,6 +141,13 @@ def segment_name(records: Sequence[DeliveredRecord]) -> str:
 
 
 def _name(arrived_at_us: int, shard_id: str, numbers: Sequence[str]) -> str:
-    day = date.fromordinal(_EPOCH + arrived_at_us // _DAY_US)
-    digest = hashlib.sha256(",".join(numbers).encode()).hexdigest()[:_DIGEST_DIGITS]
-    return f"arrived={day.isoformat()}/{shard_id}-{numbers[0]}-{numbers[-1]}-{digest}"
+    day = _day(arrived_at_us // _DAY_US)
+    said = ",".join(numbers).encode()
+    digest = hashlib.blake2b(said, digest_size=_DIGEST_BYTES).hexdigest()
+    return f"arrived={day}/{shard_id}-{numbers[0]}-{numbers[-1]}-{digest}"
+
+
+@lru_cache(maxsize=8)
+def _day(days: int) -> str:
+    """Return a day by its number since the epoch."""
+    return date.fromordinal(_EPOCH + days).isoformat()

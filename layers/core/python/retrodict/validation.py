@@ -135,12 +135,15 @@ class Judged:
     accepted
         How many they are.
     rejected
-        Quarantine documents of the others, in order.
+        Quarantine documents of the others, in order, shape (n,).
+    places
+        Numbers in the batch of those, shape (n,).
     """
 
     batches: list[KeyedBatch]
     accepted: int
     rejected: JsonLines
+    places: list[int]
 
 
 class Records(Columns, Protocol):
@@ -171,7 +174,8 @@ def validate_batch(records: Records, catalog: Catalog) -> Judged:
         accepted += len(batch.events)
         batches.append(batch)
     rejected.sort(key=itemgetter(0))
-    return Judged(batches, accepted, JsonLines([line for _, line in rejected]))
+    lines = JsonLines([line for _, line in rejected])
+    return Judged(batches, accepted, lines, [place for place, _ in rejected])
 
 
 def _look_closer(
