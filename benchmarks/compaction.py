@@ -9,6 +9,7 @@ The row without that is for understanding only; nobody can call it.
 """
 
 import argparse
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ from retrodict.compaction import DAY_US, SETTLING_US, compact, compact_log
 from retrodict.merging import merged
 from retrodict.ports import LogPartition, SegmentFile
 from retrodict.table_digest import digest_of_table
-from retrodict_aws.s3_event_log import S3EventLog
+from retrodict_aws.s3_event_log import BODY_DIGEST, S3EventLog
 from retrodict_aws.segments import encode_table
 
 from benchmarks.logs import START_US, event_table
@@ -59,6 +60,10 @@ class FolderS3:
             f"segments/{DAY}/{path.name}": (str(path), path.stat().st_size)
             for path in sorted(folder.iterdir())
         }
+        self._metadata = {
+            key: {BODY_DIGEST: hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+            for key, (path, _) in self._files.items()
+        }
         self._written: dict[str, tuple[bytes, Mapping[str, str]]] = {}
 
     def forget(self) -> None:
@@ -85,13 +90,14 @@ class FolderS3:
     def get_object(self, Key: str, **_about: str) -> dict[str, Any]:  # noqa: N803
         """Return an object, or a range of what was written; as boto3."""
         if Key in self._written:
-            body, _ = self._written[Key]
+            body, metadata = self._written[Key]
             if "Range" in _about:
                 first, last = _about["Range"].removeprefix("bytes=").split("-")
                 body = body[int(first) : int(last) + 1]
-            return {"Body": BytesIO(body)}
+            return {"Body": BytesIO(body), "Metadata": metadata}
         path, _ = self._files[Key]
-        return {"Body": open(path, "rb")}  # noqa: PTH123 - read and let go
+        raw = open(path, "rb")  # noqa: PTH123, SIM115 - read and let go
+        return {"Body": raw, "Metadata": self._metadata[Key]}
 
     def head_object(self, Key: str, **_about: str) -> dict[str, Any]:  # noqa: N803
         """Tell of what was written; as boto3."""

@@ -95,9 +95,8 @@ def medians_s(
     Parameters
     ----------
     again
-        Let each go twice a turn and count the second time: of what takes less than a
-        thousandth of a second, the first is mostly about what the one before it left in
-        the caches.
+        Let each go twice a turn and count the second time: the first is also about
+        what the one before it left in the caches, and of memory.
     """
     times: dict[Named, list[float]] = {name: [] for name in acts}
     for act in acts.values():

@@ -863,9 +863,37 @@ MUTANTS: Final = (
     Mutant(
         "a page's checksum is not looked at",
         f"{ADAPTERS}segments.py",
-        "page_checksum_verification=True",
+        "page_checksum_verification=not is_compared",
         "page_checksum_verification=False",
         COMPACTION,
+    ),
+    Mutant(
+        "a segment that has no digest counts as compared",
+        f"{ADAPTERS}s3_event_log.py",
+        "self.is_compared = expected is not None",
+        "self.is_compared = True",
+        COMPACTION,
+    ),
+    Mutant(
+        "of the segments that are joined, one compared is enough",
+        f"{ADAPTERS}s3_event_log.py",
+        "is_compared=all(source.is_compared for source in sources)",
+        "is_compared=any(source.is_compared for source in sources)",
+        COMPACTION,
+    ),
+    Mutant(
+        "of the parts that are ordered at once, each begins where the first does",
+        f"{CORE}merging.py",
+        "            taken += own_rows",
+        "            taken = own_rows",
+        MERGING,
+    ),
+    Mutant(
+        "rows of an older version stand as they would be written now",
+        f"{ADAPTERS}segments.py",
+        "texts.null_count == len(texts) and versions <= {contract.version, None}",
+        "texts.null_count == len(texts)",
+        MERGING,
     ),
     Mutant(
         "a position past the fold is past the log",

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from retrodict import kernel
 from retrodict.buckets import bucket_of
@@ -16,7 +17,7 @@ from retrodict.compaction import digest_of_events, once
 from retrodict.contracts import Contract
 from retrodict.envelope import StampedEvent
 from retrodict.errors import LogConflictError
-from retrodict.merging import merged, rows_of
+from retrodict.merging import TAKEN_BYTES, merged, rows_of
 from retrodict.pipeline import load_catalog
 from retrodict.reuse import reuse_in
 from retrodict.table_digest import digest_of_table, is_same
@@ -34,6 +35,9 @@ from tests.fake_s3 import FakeS3
 from tests.property.test_segment_laws import TEXTS, payloads, segments, spelled
 
 READING = load_catalog().contracts["sensor.reading"].contract()
+NEWER = replace(READING, version=2)
+WHOLE = {"data": {"sensor_id": "s-1", "value": 1.0, "site": None}}
+"""As columns hold it; without its `site` it is text."""
 FLOATS = st.sampled_from([0.0, -0.0, 1.0, 5e-324, float("inf"), float("nan")])
 VALUES = st.one_of(
     FLOATS, st.integers(-1, 1), st.sampled_from([2**63, -(2**63)]), st.booleans(),
@@ -208,7 +212,7 @@ def readings(draw: st.DrawFn) -> list[StampedEvent]:
                 source=draw(st.sampled_from(["plant", "hall"])),
             ),
             schema_version=draw(st.sampled_from([1, 1, 2])),
-            **draw(st.sampled_from([{}, {"data": draw(payloads(READING))}])),
+            **draw(st.sampled_from([{}, WHOLE, {"data": draw(payloads(READING))}])),
         )
         for number in range(draw(st.integers(0, 8)))
     ]
@@ -234,7 +238,9 @@ def test_what_is_merged_is_each_position_once_by_part_version_key_and_position(
     typings = st.sampled_from([READING, None])
     tables = [held(part, data.draw(typings), "sensor.reading") for part in several]
 
-    parts = [*merged(rewritten("sensor.reading", tables, READING))]
+    at_once = data.draw(st.sampled_from([0, 300, 600, TAKEN_BYTES]))
+    with patch("retrodict.merging.TAKEN_BYTES", at_once):
+        parts = [*merged(rewritten("sensor.reading", tables, READING))]
     found = events_of(part.events for part in parts)
 
     truth = sorted(
@@ -265,6 +271,22 @@ def test_two_events_at_one_position_are_refused_exactly_if_they_differ(
     assert refuses(
         lambda: [*merged(rewritten("sensor.reading", tables, READING))]
     ) == refuses(lambda: once([*known, *others]))
+
+
+CONTRACTS = [READING, NEWER, None]
+
+
+@pytest.mark.parametrize("before", CONTRACTS, ids=["now", "newer", "none"])
+@pytest.mark.parametrize("now", CONTRACTS, ids=["now", "newer", "none"])
+@settings(deadline=None)
+@given(readings())
+@example([replace(reading(1.0), data=WHOLE["data"])])
+def test_what_is_rewritten_stands_as_it_would_be_written_now(
+    before: Contract | None, now: Contract | None, known: list[StampedEvent]
+) -> None:
+    found = rewritten("sensor.reading", [held(known, before, "sensor.reading")], now)
+
+    assert found.equals(table_of(known, now))
 
 
 # --- identities -----------------------------------------------------------------------

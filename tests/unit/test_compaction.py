@@ -25,7 +25,13 @@ from retrodict.errors import LogConflictError, StoreUnavailableError
 from retrodict.pipeline import load_catalog
 from retrodict_aws import s3_event_log
 from retrodict_aws.s3_event_log import ROWS_DIGEST, S3EventLog
-from retrodict_aws.segments import LAYOUT, DamagedSegmentError, Segment, encode
+from retrodict_aws.segments import (
+    LAYOUT,
+    SAID,
+    DamagedSegmentError,
+    Segment,
+    encode,
+)
 
 from tests.events import NOON_US, place, reading
 from tests.fake_s3 import Crash, FakeS3
@@ -499,6 +505,25 @@ def test_of_a_segment_that_is_not_fetched_whole_every_page_is_checked(
         world.s3.objects[key] = (_flipped(body, last), *sound[1:])
         with pytest.raises(DamagedSegmentError):
             [*world.log.read()]
+
+
+def test_of_a_segment_without_a_digest_every_page_is_checked() -> None:
+    world = Log()
+    day_of_segments(world)
+    [partition] = world.log.partitions()
+    key = f"segments/{partition.files[1].name}.parquet"
+    body, _, written_us = world.s3.objects[key]
+    group = pq.ParquetFile(io.BytesIO(body)).metadata.row_group(0)
+
+    for chunk in map(group.column, range(group.num_columns)):
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        last = start + chunk.total_compressed_size - 1
+        world.s3.objects[key] = (_flipped(body, last), {}, written_us)
+        with pytest.raises(DamagedSegmentError):
+            [*world.log.read()]
+        if chunk.path_in_schema.partition(".")[0] in SAID:
+            with pytest.raises(DamagedSegmentError):
+                world.log.table_of(partition.files)
 
 
 def test_a_segment_of_before_has_no_digest_and_is_read() -> None:

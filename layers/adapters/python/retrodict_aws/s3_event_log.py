@@ -356,7 +356,8 @@ class S3EventLog:
     def _open(self, one: SegmentFile) -> Segment:
         source = self._object(one)
         if one.size_bytes <= WHOLE_BYTES:
-            return Segment(one.event_type, pa.BufferReader(source.whole()))
+            body = pa.BufferReader(source.whole())
+            return Segment(one.event_type, body, is_compared=source.is_compared)
         source.check_tail()
         return Segment(one.event_type, source, is_remote=True)
 
@@ -372,9 +373,15 @@ class S3EventLog:
     ) -> pa.Table:
         """Return the events of some segments; see `SegmentStore.table_of`."""
         [event_type] = {file.event_type for file in files}
+        sources = [self._object(file) for file in files]
         tables = (
-            Segment(event_type, pa.BufferReader(body), dictionaries=()).whole(buckets)
-            for body in joined(map(self._fetch, files))
+            Segment(
+                event_type,
+                pa.BufferReader(body),
+                dictionaries=(),
+                is_compared=all(source.is_compared for source in sources),
+            ).whole(buckets)
+            for body in joined(map(self._fetch, files, sources))
         )
         with intact(_any_of(files)):
             return rewritten(event_type, tables, self._contract(files[0].name))
@@ -393,7 +400,7 @@ class S3EventLog:
         with intact(_any_of(files)):
             tables = [
                 Segment(files[0].event_type, pa.BufferReader(body)).columns(names)
-                for body in joined(map(self._fetch, small))
+                for body in joined(map(self._fetch, small, map(self._object, small)))
             ]
         tables += [
             self._of(file, lambda one: one.columns(names))
@@ -409,9 +416,9 @@ class S3EventLog:
         except _Gone as gone:
             raise self._has_gone(file) from gone
 
-    def _fetch(self, file: SegmentFile) -> bytes:
+    def _fetch(self, file: SegmentFile, source: "_Object") -> bytes:
         try:
-            return self._object(file).whole()
+            return source.whole()
         except _Gone as gone:
             raise self._has_gone(file) from gone
 
@@ -461,7 +468,13 @@ def _is_elsewhere(one: SegmentFile, wanted: Collection[int] | None) -> bool:
 
 
 class _Object(io.RawIOBase):
-    """An object of S3 as a file: every read is one request for just those bytes."""
+    """An object of S3 as a file: every read is one request for just those bytes.
+
+    Attributes
+    ----------
+    is_compared
+        Whether no digest was missing that should have been compared so far.
+    """
 
     def __init__(
         self, client: Any, bucket_name: str, key: str, size_bytes: int
@@ -473,6 +486,7 @@ class _Object(io.RawIOBase):
         self._size = size_bytes
         self._place = 0
         self._tail = b""
+        self.is_compared = True
 
     def whole(self) -> bytes:
         """Return the object; see `fetch` for what it raises.
@@ -502,6 +516,7 @@ class _Object(io.RawIOBase):
         body, metadata = self.fetch(span)
         expected = metadata.get(told)  # none of a segment that was written long ago
         found = hashlib.sha256(body).hexdigest()
+        self.is_compared = expected is not None
         if expected not in {None, found}:
             name = self._key.removeprefix(PREFIX).removesuffix(ENDING)
             why = f"its {told} is {found[:12]}, not {str(expected)[:12]}"

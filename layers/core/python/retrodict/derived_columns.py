@@ -122,10 +122,9 @@ def _edges(key: pa.StringArray, position: pa.StringArray) -> pa.StringArray:
     library, count = kernel.library(), len(key)
     if library is None:
         return _plain_edges(key.to_pylist(), position.to_pylist())
-    texts = position.buffers()[2]
     valid = pa.allocate_buffer((count + 7) // 8)
     at = pa.allocate_buffer(4 * (count + 1))
-    text = pa.allocate_buffer(0 if texts is None else texts.size)
+    text = pa.allocate_buffer(position.nbytes)
     nulls = library.retrodict_edges(
         count,
         *addresses_of(key),
