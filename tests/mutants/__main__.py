@@ -2,15 +2,19 @@
 
 Run with ``make mutants``; names after it choose some of them. Ends with 1 when one
 survives, or when a line of the list is not in the code any more.
+
+The test that caught a defect the last time is in ``caught_by.json`` and goes first;
+only where it does not fail do all that the list names. What a run finds out is kept.
 """
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +25,11 @@ from tests.mutants.catalog import MUTANTS, Mutant
 ROOT = Path(__file__).parents[2]
 COPIED = ("cli", "events", "functions", "infra", "layers", "tests", "pyproject.toml")
 KERNEL = "layers/core/python/retrodict/_kernel"
+CAUGHT_BY = Path(__file__).with_name("caught_by.json")
 WORKERS = 2
 LONGEST_SECONDS = 900
+NOT_FOUND = 4
+"""What pytest ends with where a test it was asked for is not there."""
 
 
 def copy(folder: Path) -> Path:
@@ -77,14 +84,15 @@ def compile_kernel(folder: Path) -> None:
     )
 
 
-def test(mutant: Mutant | None, folder: Path) -> tuple[str | None, float]:
-    """Return the first test that fails in a copy, None if all pass, and the seconds.
+def failing(
+    tests: Sequence[str], folder: Path, *options: str, may_be_gone: bool = False
+) -> str | None:
+    """Return the first of some tests that fails in a copy; None if all pass.
 
     Tests that come to no end tell of no defect; it is said that they were stopped.
+    Nor does one that may be gone from the tests, and is.
     """
-    began = time.perf_counter()
-    tests = mutant.tests if mutant else sorted({t for m in MUTANTS for t in m.tests})
-    command = ["pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    command = ["pytest", "-q", "-x", "-p", "no:cacheprovider", *options, *tests]
     try:
         run = subprocess.run(
             [sys.executable, "-m", *command],
@@ -96,15 +104,23 @@ def test(mutant: Mutant | None, folder: Path) -> tuple[str | None, float]:
         )
     except subprocess.TimeoutExpired:
         print(f"stopped after {LONGEST_SECONDS} s: {' '.join(command)}", flush=True)
-        return None, time.perf_counter() - began
+        return None
+    if may_be_gone and run.returncode == NOT_FOUND:
+        return None
     failed = [
-        line.split(" ")[1].partition("::")[2]
+        line.partition(" ")[2].partition(" - ")[0]
         for line in run.stdout.splitlines()
         if line.startswith(("FAILED ", "ERROR "))
     ]
     if run.returncode and not failed:
         sys.exit(f"pytest did not run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
-    return (failed[0] if run.returncode else None), time.perf_counter() - began
+    return failed[0] if run.returncode else None
+
+
+def caught_by(mutant: Mutant, folder: Path, known: str | None) -> str | None:
+    """Return a test that fails of a defect in a copy, the known one if it does."""
+    first = failing([known], folder, may_be_gone=True) if known else None
+    return first or failing(mutant.tests, folder)
 
 
 def main(names: list[str]) -> int:
@@ -117,24 +133,33 @@ def main(names: list[str]) -> int:
             folder.mkdir()
             copies.put(copy(folder))
         sound = copies.get()
-        failed, _ = test(None, sound)
+        tests = sorted({test for mutant in chosen for test in mutant.tests})
+        failed = failing(tests, sound, "-n", str(WORKERS), "--dist", "loadfile")
         copies.put(sound)
         if failed is not None:
             sys.exit(f"{failed} fails without any defect: mend it first")
 
-        def tried(mutant: Mutant) -> bool:
+        known: dict[str, str] = json.loads(CAUGHT_BY.read_text(encoding="utf-8"))
+
+        def tried(mutant: Mutant) -> str | None:
             folder = copies.get()
+            began = time.perf_counter()
             try:
                 with defect(mutant, folder):
-                    caught, seconds = test(mutant, folder)
+                    found = caught_by(mutant, folder, known.get(mutant.name))
             finally:
                 copies.put(folder)
-            said = f"caught by {caught}" if caught else "SURVIVED"
+            seconds = time.perf_counter() - began
+            said = f"caught by {found.partition('::')[2]}" if found else "SURVIVED"
             print(f"{seconds:5.1f} s  {mutant.name}: {said}", flush=True)
-            return caught is not None
+            return found
 
         with ThreadPoolExecutor(WORKERS) as pool:
-            caught = sum(pool.map(tried, chosen))
+            found = dict(zip(chosen, pool.map(tried, chosen), strict=True))
+    known |= {mutant.name: test for mutant, test in found.items() if test}
+    listed = {m.name: known[m.name] for m in MUTANTS if m.name in known}
+    CAUGHT_BY.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    caught = sum(test is not None for test in found.values())
     print(f"{caught} of {len(chosen)} mutants caught")
     return int(caught < len(chosen))
 
