@@ -19,6 +19,9 @@ from cli.target import Target
 
 STRIDE: Final = timedelta(hours=3)
 IMPORT_ID: Final = "replay"
+DECLARED_BYTES: Final = len(f'"importid":"{IMPORT_ID}","observedat":"{to_text(0)}",')
+"""By how much a record that declares its arrival grows at most."""
+
 BEFORE_US: Final = 120_000_000
 """How long before its end a stride is put; arrivals may run ahead by five minutes."""
 

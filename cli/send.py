@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from retrodict.contracts import Event
 from retrodict.pipeline import Pipeline, load_pipelines
-from retrodict.rows import MAX_PARTITION_KEY, NO_KEY, RowMapping
+from retrodict.ports import LARGEST_RECORD_BYTES, fits
+from retrodict.rows import RowMapping, partition_key_of
 from retrodict.stamps import from_datetime
 from retrodict_aws.kinesis_event_stream import KinesisIngestStream
 from retrodict_aws.s3_quarantine import S3Quarantine
@@ -24,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from cli.options import PipelineName, json_option, target_options
 from cli.output import emit
-from cli.replaying import Arrived, replay
+from cli.replaying import DECLARED_BYTES, Arrived, replay
 from cli.target import Target
 
 REPLAY_STRIDE: Final = timedelta(hours=6)
@@ -108,11 +109,32 @@ def record_of(row: Row, mapping: RowMapping, number: int) -> tuple[str, bytes]:
         subject = json.loads(row).get("subject")
     except (ValueError, AttributeError, RecursionError):
         subject = None
-    return (
-        subject
-        if isinstance(subject, str) and 0 < len(subject) <= MAX_PARTITION_KEY
-        else NO_KEY
-    ), row
+    return partition_key_of(subject), row
+
+
+def fitting(
+    records: Iterable[tuple[str, bytes]], too_large: list[int], growth: int = 0
+) -> Iterator[tuple[str, bytes]]:
+    """Yield what a stream takes, and note the number of each other row, 1 the first.
+
+    Parameters
+    ----------
+    growth
+        How many bytes longer a record is put.
+
+    Examples
+    --------
+    >>> found = []
+    >>> [*fitting([("s-1", b"{}"), ("s-1", bytes(1 << 20)), ("s-2", b"{}")], found)]
+    [('s-1', b'{}'), ('s-2', b'{}')]
+    >>> found
+    [2]
+    """
+    for number, (key, data) in enumerate(records, start=1):
+        if fits(key, data, growth):
+            yield key, data
+        else:
+            too_large.append(number)
 
 
 def _count_rows(path: Path) -> int:
@@ -224,9 +246,14 @@ def send(  # noqa: PLR0913 - one argument an option
         target.client("kinesis"), target.outputs["IngestStreamName"]
     )
     began = time.monotonic()
-    records = (
-        record_of(row, mapping, number)
-        for number, row in enumerate(islice(rows, limit), start=1)
+    too_large: list[int] = []
+    records = fitting(
+        (
+            record_of(row, mapping, number)
+            for number, row in enumerate(islice(rows, limit), start=1)
+        ),
+        too_large,
+        DECLARED_BYTES if is_replayed else 0,
     )
     if is_replayed:
         sent = replay(target, arrivals(records), stride=REPLAY_STRIDE, to_the_end=False)
@@ -249,7 +276,15 @@ def send(  # noqa: PLR0913 - one argument an option
             if d["source"] == mapping.source
         }
         document["quarantined"] = len(rejected)
+    if too_large:
+        document["too_large"] = too_large
     emit(document, as_json=as_json, table=_sentence(document))
+    if too_large:
+        shown = ", ".join(map(str, too_large[:10]))
+        raise click.ClickException(
+            f"{len(too_large)} rows have more than {LARGEST_RECORD_BYTES} bytes with "
+            f"their key and were not sent: {shown}; all others were"
+        )
 
 
 def _sentence(document: Mapping[str, Any]) -> str:

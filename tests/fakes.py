@@ -12,13 +12,14 @@ from retrodict.buckets import bucket_of
 from retrodict.envelope import StampedEvent
 from retrodict.errors import (
     PermanentError,
+    RecordTooLargeError,
     StateConflictError,
     StoreUnavailableError,
     StreamConflictError,
 )
 from retrodict.lifecycle import Decided, Recorded
 from retrodict.pipeline import load_catalog
-from retrodict.ports import KeyedBatch, OnlineItem, Reading
+from retrodict.ports import KeyedBatch, OnlineItem, Reading, fits
 from retrodict_aws.segments import Segment, encode
 
 
@@ -169,8 +170,12 @@ class FakeIngestStream:
         self.records: list[tuple[str, bytes]] = []
 
     def put(self, records: Iterable[tuple[str, bytes]]) -> int:
-        added = list(records)
+        several = list(records)
+        too_large = [n for n, record in enumerate(several) if not fits(*record)]
+        added = [record for record in several if fits(*record)]
         self.records += added
+        if too_large:
+            raise RecordTooLargeError("ingest", tuple(too_large))
         return len(added)
 
 

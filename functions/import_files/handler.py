@@ -4,7 +4,8 @@ Invoked by
     The rule on `Object Created` events of the import bucket.
 Reads, then appends to
     The object ``<event type>/<any name>.csv``, ``.jsonl`` or ``.parquet``; the Kinesis
-    stream `ingest` one event a row; the quarantine bucket a file that is none.
+    stream `ingest` one event a row; the quarantine bucket a file that is none, and a
+    row that fits no stream.
 Fails with
     ``TransientError`` where AWS refuses: a row's identity comes from the file's
     content and the row's number, so importing again changes nothing.
@@ -18,6 +19,7 @@ QUARANTINE_BUCKET_NAME : str
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -26,8 +28,8 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from retrodict.errors import ImportFileError
 from retrodict.pipeline import load_catalog
-from retrodict.ports import Quarantine
-from retrodict.rejection import unreadable_file
+from retrodict.ports import Quarantine, fits
+from retrodict.rejection import unreadable_file, unsendable_row
 from retrodict_aws.clients import client
 from retrodict_aws.import_bucket import DroppedFile, ImportBucket
 from retrodict_aws.kinesis_event_stream import KinesisIngestStream
@@ -53,14 +55,30 @@ def handle(
     quarantine: Quarantine,
 ) -> int:
     """Put every row of `file` on the stream and return their number."""
+    rows = bucket.records(file, load_catalog())
     try:
-        return stream.put(bucket.records(file, load_catalog()))
+        return stream.put(fitting(rows, file, quarantine))
     except ImportFileError as error:
-        logger.warning("file not imported", extra={"cause": str(error)})
+        # Why is in the document: a sentence about a file may quote what is in it.
         document = unreadable_file(file.uri, file.arrived_at_us, str(error))
         name = f"arrived={file.arrival_date}/file-{document['sha256'][:16]}"
+        logger.warning("file not imported", extra={"quarantined": name})
         quarantine.put(name, [document])
         return 0
+
+
+def fitting(
+    rows: Iterable[tuple[str, bytes]], file: DroppedFile, quarantine: Quarantine
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the rows that a stream takes; keep each other one."""
+    for number, (key, raw) in enumerate(rows, start=1):
+        if fits(key, raw):
+            yield key, raw
+            continue
+        document = unsendable_row(file.uri, number, file.arrived_at_us, raw)
+        name = f"arrived={file.arrival_date}/row-{number}-{document['sha256'][:16]}"
+        logger.warning("row not imported", extra={"quarantined": name})
+        quarantine.put(name, [document])
 
 
 @logger.inject_lambda_context

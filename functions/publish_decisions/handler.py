@@ -57,7 +57,9 @@ def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> BatchRespo
         if record["eventName"] != "INSERT":
             # Nothing of ours changes or removes a decision; a person's edit of the
             # table is no decision, and what the log says of it stays.
-            logger.error("a decision was edited", extra={"keys": record["dynamodb"]})
+            logger.error(
+                "a decision was edited", extra={"keys": record["dynamodb"]["Keys"]}
+            )
             continue
         try:
             handle(record["dynamodb"]["NewImage"], ports())

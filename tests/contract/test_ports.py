@@ -12,12 +12,14 @@ from pipelines.sensor_anomaly.features import Sensor
 from retrodict.arrow_events import known_events, reading_of
 from retrodict.buckets import bucket_of
 from retrodict.envelope import StampedEvent
-from retrodict.errors import PermanentError, StateConflictError
+from retrodict.errors import PermanentError, RecordTooLargeError, StateConflictError
 from retrodict.features import feature_set
 from retrodict.ports import (
+    LARGEST_RECORD_BYTES,
     ColumnLog,
     EventLog,
     EventStream,
+    IngestStream,
     KeyedBatch,
     OnlineItem,
     OnlineStore,
@@ -26,7 +28,12 @@ from retrodict.ports import (
 from retrodict.wire import JsonLines, WireEvents
 from retrodict_aws.clients import online_store_client
 from retrodict_aws.dynamodb_online_store import IN_FLIGHT, DynamoDBOnlineStore
-from retrodict_aws.kinesis_event_stream import KinesisEventStream, decode, encode
+from retrodict_aws.kinesis_event_stream import (
+    KinesisEventStream,
+    KinesisIngestStream,
+    decode,
+    encode,
+)
 from retrodict_aws.s3_event_log import S3EventLog
 from retrodict_aws.s3_quarantine import S3Quarantine, body
 
@@ -34,12 +41,14 @@ from tests.events import reading
 from tests.fakes import (
     FakeEventLog,
     FakeEventStream,
+    FakeIngestStream,
     FakeOnlineStore,
     FakeQuarantine,
 )
 from tests.tables import ONLINE_STORE
 
 REGION = "eu-west-1"
+SHARD = "shardId-000000000000"
 ITEM = OnlineItem("p.S#s-1", 1, "ab" * 32, "0-1", 7, '{"mean":0.1}', b"\x00state\xff")
 DEFINITION = feature_set(Sensor)
 backends = pytest.mark.parametrize("backend", ["fake", "aws"])
@@ -284,6 +293,37 @@ def test_the_stream_keeps_the_order_of_each_key(backend: str) -> None:
         received = read_stream(kinesis)
 
     assert received == sent
+
+
+@backends
+def test_what_fits_no_stream_is_told_and_all_others_are_put(backend: str) -> None:
+    largest = bytes(LARGEST_RECORD_BYTES - len("s-1"))
+    sent = [("s-1", b"first"), ("s-1", largest + b"!"), ("s-1", largest)]
+    sent += [("s-2", bytes(10 * LARGEST_RECORD_BYTES)), ("s-2", b"last")]
+    stream: IngestStream
+    if backend == "fake":
+        stream = fake = FakeIngestStream()
+    else:
+        kinesis = client("kinesis")
+        kinesis.create_stream(StreamName="ingest", ShardCount=1)
+        stream = KinesisIngestStream(kinesis, "ingest")
+
+    with pytest.raises(RecordTooLargeError) as caught:
+        stream.put(sent)
+
+    assert caught.value.places == (1, 3)
+    assert "2 records are larger than stream 'ingest' takes" in str(caught.value)
+    records = fake.records if backend == "fake" else put_on(kinesis, "ingest")
+    assert records == [("s-1", b"first"), ("s-1", largest), ("s-2", b"last")]
+
+
+def put_on(kinesis: Any, name: str) -> list[tuple[str, bytes]]:
+    """Return what lies on a stream of one shard."""
+    iterator = kinesis.get_shard_iterator(
+        StreamName=name, ShardId=SHARD, ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    records = kinesis.get_records(ShardIterator=iterator)["Records"]
+    return [(record["PartitionKey"], record["Data"]) for record in records]
 
 
 def test_a_batch_too_large_for_a_record_is_cut_in_order() -> None:

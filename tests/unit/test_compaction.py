@@ -577,5 +577,5 @@ def test_a_digest_knows_every_event_once_in_the_order_of_knowing() -> None:
     )
     minus, plus = (replace(known[0], data={"value": v}) for v in (-0.0, 0.0))
     assert digest_of_events([minus]) != digest_of_events([plus])
-    with pytest.raises(LogConflictError, match="holds event"):
+    with pytest.raises(LogConflictError, match="holds two different events"):
         digest_of_events([minus, plus])

@@ -950,9 +950,15 @@ def test_a_stream_that_refuses_is_asked_again_from_the_first_that_is_missing(
 
 
 @of("publish_decisions")
-def test_an_edit_of_the_table_is_no_decision(handler: ModuleType) -> None:
+def test_an_edit_of_the_table_is_no_decision_and_told_without_its_content(
+    handler: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
     stream = FakeIngestStream()
     edited = {**inserted(1), "eventName": "MODIFY"}
+    edited["dynamodb"]["Keys"] = {"version": {"N": "1"}}
 
     assert invoke(handler, [edited], stream) == {"batchItemFailures": []}
     assert stream.records == []
+    (told,) = caplog.records
+    assert told.__dict__["keys"] == {"version": {"N": "1"}}
+    assert RUN not in str(told.__dict__)

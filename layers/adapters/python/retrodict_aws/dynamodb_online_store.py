@@ -204,7 +204,7 @@ class DynamoDBOnlineStore:
             if not left:
                 return items
         raise StoreUnavailableError(
-            f"table {self._table_name!r}: {left[0]!r} changed while it was read, "
+            f"table {self._table_name!r}: an item changed while it was read, "
             f"{ATTEMPTS} times: read later"
         )
 
@@ -327,8 +327,7 @@ class DynamoDBOnlineStore:
             refusal = StateConflictError(entity)
         else:
             refusal = StoreUnavailableError(
-                f"table {self._table_name!r} refused to write {entity!r}: "
-                f"{error_code(error)}"
+                f"table {self._table_name!r} refused a write: {error_code(error)}"
             )
         refusal.__cause__ = error
         return refusal
@@ -342,8 +341,8 @@ class DynamoDBOnlineStore:
                 )
             except AWS_ERRORS as error:
                 raise StoreUnavailableError(
-                    f"table {self._table_name!r} refused to delete {part!r} of "
-                    f"{entity!r}: {error_code(error)}"
+                    f"table {self._table_name!r} refused to delete {part!r}: "
+                    f"{error_code(error)}"
                 ) from error
 
     def scan(self) -> Iterator[OnlineItem]:

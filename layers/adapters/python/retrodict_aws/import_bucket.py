@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import awswrangler as wr
 import pyarrow as pa
 from retrodict.errors import EventFormatError, ImportFileError, PermanentError
-from retrodict.rows import RowMapping, parse_pairs
+from retrodict.rows import RowMapping, parse_pairs, partition_key_of
 from retrodict.stamps import from_text, to_text
 from retrodict.validation import Catalog
 
@@ -132,7 +132,7 @@ class ImportBucket:
                 yield row
             else:
                 subject = row.get("subject") if isinstance(row, dict) else None
-                yield (subject if isinstance(subject, str) and subject else "?"), line
+                yield partition_key_of(subject), line
 
 
 def _records(frames: Iterable[Any]) -> Iterator[Mapping[str, object]]:

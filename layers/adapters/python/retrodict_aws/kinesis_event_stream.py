@@ -14,8 +14,12 @@ from time import sleep as real_sleep
 from typing import Any, Final
 
 from retrodict.envelope import StampedEvent
-from retrodict.errors import EventFormatError, StreamUnavailableError
-from retrodict.ports import KeyedBatch
+from retrodict.errors import (
+    EventFormatError,
+    RecordTooLargeError,
+    StreamUnavailableError,
+)
+from retrodict.ports import KeyedBatch, fits
 from retrodict.reasons import Reason, Violation
 from retrodict.validation import Arrival, Rejected
 from retrodict.wire import WireEvents
@@ -125,7 +129,7 @@ class _Putter:
         attempts: int = ATTEMPTS,
     ) -> None:
         self._client = client
-        self._stream_name = stream_name
+        self.stream_name = stream_name
         self._sleep = sleep
         self._attempts = attempts
 
@@ -140,7 +144,7 @@ class _Putter:
                 self._sleep(0.05 * 2**attempt)
             try:
                 answer = self._client.put_records(
-                    StreamName=self._stream_name, Records=entries
+                    StreamName=self.stream_name, Records=entries
                 )
             except AWS_ERRORS as error:
                 refusal = error_code(error)
@@ -155,7 +159,7 @@ class _Putter:
                 if result.get("ErrorCode")
             ]
         raise StreamUnavailableError(
-            f"stream {self._stream_name!r} refused {len(entries)} records "
+            f"stream {self.stream_name!r} refused {len(entries)} records "
             f"{self._attempts} times, last with {refusal}: put the batch again later"
         )
 
@@ -203,18 +207,27 @@ class KinesisIngestStream:
 
         Raises
         ------
+        RecordTooLargeError
+            Some do not fit, see `fits`; all others were put. Kinesis would refuse
+            them with every record that travels beside them, each time.
         StreamUnavailableError
             Some were refused even after retries; putting all again is safe.
         """
         count = 0
+        too_large: list[int] = []
 
-        def counted() -> Iterator[Entry]:
+        def fitting() -> Iterator[Entry]:
             nonlocal count
-            for key, data in records:
-                count += 1
-                yield {"PartitionKey": key, "Data": data}
+            for place, (key, data) in enumerate(records):
+                if fits(key, data):
+                    count += 1
+                    yield {"PartitionKey": key, "Data": data}
+                else:
+                    too_large.append(place)
 
-        self._putter.put(counted())
+        self._putter.put(fitting())
+        if too_large:
+            raise RecordTooLargeError(self._putter.stream_name, tuple(too_large))
         return count
 
 

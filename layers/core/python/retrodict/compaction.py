@@ -73,9 +73,8 @@ def once(events: Iterable[StampedEvent]) -> dict[str, StampedEvent]:
         other = known.setdefault(event.position, event)
         if other is not event and _canonical(other) != _canonical(event):
             raise LogConflictError(
-                f"position {event.position!r} holds event {other.id!r} of "
-                f"{other.source!r} and another, {event.id!r} of {event.source!r}: "
-                "find out who wrote to the log; its segments were left as they are"
+                f"position {event.position!r} holds two different events: find out "
+                "who wrote to the log; its segments were left as they are"
             )
     return known
 

@@ -13,6 +13,7 @@
     │   ├── KernelNotLoadedError       the compiled fold is of another machine or code
     │   ├── ProjectionNotVerifiedError nothing says yet that it equals the log
     │   ├── ImportFileError            a dropped file cannot be read as its type
+    │   ├── RecordTooLargeError        a stream takes no record of that size
     │   ├── DecisionRefusedError       a decision does not follow from those before
     │   ├── ForestFormatError          it is no isolation forest that can be walked
     │   ├── UnequalForestError         flat trees score unlike their estimator
@@ -93,6 +94,31 @@ class ImportFileError(PermanentError):
     """A file in the import bucket cannot be read as what its name says it is."""
 
 
+class RecordTooLargeError(PermanentError):
+    """A stream takes no record of that size, now or later; all others are on it.
+
+    Attributes
+    ----------
+    stream_name
+        Name of the stream.
+    places
+        Which of the records that were put, 0 for the first, shape (n,), n > 0.
+    """
+
+    def __init__(self, stream_name: str, places: tuple[int, ...]) -> None:
+        super().__init__(stream_name, places)
+        self.stream_name = stream_name
+        self.places = places
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(str, self.places[:10]))
+        return (
+            f"{len(self.places)} records are larger than stream {self.stream_name!r} "
+            f"takes, at places {shown} of those that were put: all others are on it; "
+            "send these cut smaller, for they will never be taken"
+        )
+
+
 class DecisionRefusedError(PermanentError):
     """A decision does not follow from those that were recorded before it."""
 
@@ -152,7 +178,8 @@ class StateConflictError(RetrodictError):
     Attributes
     ----------
     entity
-        Partition key of the item in the online store.
+        Partition key of the item in the online store. It is no part of the sentence:
+        sentences end in logs, and whose key it is is nobody's business there.
     """
 
     def __init__(self, entity: str) -> None:
@@ -161,8 +188,8 @@ class StateConflictError(RetrodictError):
 
     def __str__(self) -> str:
         return (
-            f"the state of {self.entity!r} was written by another invocation since "
-            "it was read: reload it and fold again"
+            "the state of a key was written by another invocation since it was read: "
+            "reload it and fold again"
         )
 
 

@@ -184,13 +184,10 @@ def _conflict(one: pa.Table, other: pa.Table) -> LogConflictError:
             low = middle
         else:
             high = middle
-    names = ("position", "id", "source")
-    position, *held = (one[name][low].as_py() for name in names)
-    _, *beside = (other[name][low].as_py() for name in names)
+    position = one["position"][low].as_py()
     return LogConflictError(
-        f"position {position!r} holds event {held[0]!r} of {held[1]!r} and another, "
-        f"{beside[0]!r} of {beside[1]!r}: find out who wrote to the log; its segments "
-        "were left as they are"
+        f"position {position!r} holds two different events: find out who wrote to the "
+        "log; its segments were left as they are"
     )
 
 

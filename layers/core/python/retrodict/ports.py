@@ -13,6 +13,23 @@ from retrodict.envelope import StampedEvent
 from retrodict.errors import StateConflictError, StoreUnavailableError
 from retrodict.lifecycle import Decided, Recorded
 
+LARGEST_RECORD_BYTES: Final = 1 << 20
+"""What a stream takes as one record, its partition key included."""
+
+
+def fits(partition_key: str, data: bytes, growth: int = 0) -> bool:
+    """Return whether a stream takes such a record, were it `growth` bytes longer.
+
+    Examples
+    --------
+    >>> fits("s-1", bytes(LARGEST_RECORD_BYTES - 3))
+    True
+    >>> fits("s-1", bytes(LARGEST_RECORD_BYTES - 2))
+    False
+    """
+    size = len(data) + len(partition_key.encode()) + growth
+    return size <= LARGEST_RECORD_BYTES
+
 
 class KeyedBatch(NamedTuple):
     """Events of one entity key in the order of their positions, shape (n,)."""
@@ -84,6 +101,8 @@ class IngestStream(Protocol):
 
         Raises
         ------
+        RecordTooLargeError
+            Some do not fit, see `fits`; all others were put.
         StreamUnavailableError
             Some were refused even after retries; putting all again is safe.
         """

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from retrodict.ports import LARGEST_RECORD_BYTES
 from retrodict.reasons import Reason, Violation
 from retrodict.stamps import to_text
 from retrodict.state import Folded, Outcome
@@ -39,7 +40,7 @@ def redrivable(documents: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]
     Equal bytes under equal partition keys count once; under another key they are
     another record, for the key may be all that is wrong. What is in the log already,
     and was only not folded, is left out: its bytes are not those of its producer.
-    Neither is the name of a file a record.
+    Neither is the name of a file a record, nor a row that fits no stream.
 
     Examples
     --------
@@ -65,6 +66,27 @@ def _document(one: Folded) -> dict[str, Any]:
     arrival = Arrival(event.position, event.key, event.observed_at_us)
     identity = (event.source, event.id, event.key)
     return Rejected(raw, arrival, (violation,), identity).as_json()
+
+
+def unsendable_row(
+    uri: str, number: int, arrived_at_us: int, raw: bytes
+) -> dict[str, Any]:
+    """Return the quarantine document of a row, 1 for the first, that fits no stream.
+
+    It has no partition key, for it will never be put again as it is.
+
+    Examples
+    --------
+    >>> unsendable_row("s3://b/k.csv", 7, 0, b"{}")["codes"]
+    ['too_large']
+    """
+    expected = f"at most {LARGEST_RECORD_BYTES} bytes with its partition key"
+    got = f"{len(raw)} bytes"
+    violation = Violation("record", Reason.TOO_LARGE, expected, got)
+    place = f"file-{to_text(arrived_at_us)}-{uri}#{number}"
+    return Rejected(
+        raw, Arrival(place, "", arrived_at_us), (violation,), None
+    ).as_json()
 
 
 def unreadable_file(uri: str, arrived_at_us: int, cause: str) -> dict[str, Any]:

@@ -139,9 +139,7 @@ class RowMapping:
             observed = self._cell(row, "observedat")
             event["observedat"] = _time(observed, self._zone())
         text = json.dumps(event, separators=(",", ":"), default=_as_text)
-        if isinstance(key, str) and _is_partition_key(key):
-            return key, text.encode()
-        return NO_KEY, text.encode()
+        return partition_key_of(key), text.encode()
 
     def _has(self, row: Mapping[str, object], name: str) -> bool:
         return self.columns.get(name, name) in row
@@ -152,8 +150,18 @@ class RowMapping:
         return row.get(self.columns.get(name, name))
 
 
-def _is_partition_key(key: str) -> bool:
-    return 0 < len(key) <= MAX_PARTITION_KEY and key.isprintable()
+def partition_key_of(key: object) -> str:
+    """Return the partition key for an entity key: one that a stream takes.
+
+    Examples
+    --------
+    >>> partition_key_of("s-1"), partition_key_of("s" * 257), partition_key_of(7)
+    ('s-1', '?', '?')
+    """
+    if not isinstance(key, str):
+        return NO_KEY
+    is_taken = 0 < len(key) <= MAX_PARTITION_KEY and key.isprintable()
+    return key if is_taken else NO_KEY
 
 
 def _as_text(cell: object) -> object:

@@ -251,8 +251,8 @@ def _object(text: str) -> dict[str, Any]:
     if isinstance(payload, dict):
         return payload
     raise EventFormatError(
-        f"expected a JSON object as payload, got {text[:80]!r}: the table is not of "
-        "the log's making"
+        f"expected a JSON object as payload, got {type(payload).__name__}: the table "
+        "is not of the log's making"
     )
 
 

@@ -45,9 +45,11 @@ def newest(event: StampedEvent, contract: Contract) -> StampedEvent:
     try:
         data, _ = contract.check(contract.upcast(event.data, version), found)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as why:
-        raise _error(event, f"its upcaster failed: {why!r}") from why
+        told = f"its upcaster failed with {type(why).__name__}"
+        raise _error(event, told) from why
     if found:
-        raise _error(event, f"what it is lifted to breaks the contract: {found[0]}")
+        told = f"{found[0].field}: expected {found[0].expected}"
+        raise _error(event, f"what it is lifted to breaks the contract: {told}")
     return replace(event, schema_version=contract.version, data=data)
 
 
@@ -63,7 +65,7 @@ def all_newest(
 
 def _error(event: StampedEvent, why: str) -> UpcastError:
     return UpcastError(
-        f"event {event.id!r} of {event.source!r} at position {event.position!r} is of "
+        f"the event at position {event.position!r} is of "
         f"{event.type}/v{event.schema_version} and cannot be read as the newest "
         f"version: {why}"
     )
