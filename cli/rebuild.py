@@ -61,7 +61,8 @@ def online(*, verify: bool, distributed: bool, as_json: bool, target: Target) ->
     missing are written, and items that the log does not explain are named; an item
     that is ahead of the log is left, since what it applied has not been archived yet.
     With --verify, a projection that equals the log is recorded as verified; that of a
-    changed feature definition is read from then on.
+    changed feature definition is read from then on. Archive first what archive_events
+    gave up: what the log lacks, items that are written lack too.
 
     With --distributed the same code runs in AWS, past what one machine can fold. It
     gives the same digest and records the same; items are counted, not named, and those

@@ -30,6 +30,9 @@ from cli.target import Target
 
 REPLAY_STRIDE: Final = timedelta(hours=6)
 CHUNK_ROWS: Final = 500
+LONGEST_CELL: Final = (1 << 31) - 1
+"""Characters; a cell that fits no stream is told of with its row, as any other."""
+
 ENDINGS: Final = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 Row = Mapping[str, object] | bytes
@@ -80,6 +83,8 @@ def _csv(path: Path) -> tuple[list[str], Iterator[Row]]:
         columns = next(csv.reader(file), None)
     if not columns:
         raise click.UsageError(f"{path} is empty: expected a line of column names")
+
+    csv.field_size_limit(LONGEST_CELL)
 
     def rows() -> Iterator[Row]:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -99,6 +99,24 @@ def test_sending_a_file_twice_changes_nothing(twin: dict[str, Any], home: Path) 
     assert ask("features", "sensor_anomaly", "--entity", "twice", cwd=home) == once
 
 
+@pytest.mark.parametrize("options", [(), ("--replay",)], ids=["sent", "replayed"])
+def test_a_row_that_fits_no_stream_is_told_and_the_others_are_sent(
+    twin: dict[str, Any], home: Path, options: tuple[str, ...]
+) -> None:
+    name = f"wide{len(options)}"
+    value = ("20", "2" + "0" * (1 << 20), "22")
+    path = csv(
+        home, f"{name}.csv", *(f"2026-01-05 10:0{n}:00,{value[n]}" for n in range(3))
+    )
+    arguments = ("send", str(path), *SEND, f"sensor_id={name}", *options)
+
+    sent = ask(*arguments, cwd=home, expect=1)
+    known = ask("features", "sensor_anomaly", "--entity", name, cwd=home)
+
+    assert (sent["sent"], sent["too_large"]) == (2, [2])
+    assert known["features"]["mean_3"] == 21.0
+
+
 def test_a_dropped_file_is_imported_through_the_same_door(
     twin: dict[str, Any], home: Path
 ) -> None:

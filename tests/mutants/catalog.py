@@ -22,9 +22,12 @@ FOLD: Final = (
     "tests/property/test_panes_and_decay.py",
 )
 HANDLERS: Final = ("tests/unit/test_handlers.py", "tests/contract/test_ports.py")
-SIMULATED: Final = (
-    "tests/simulation/test_simulation.py::test_few_seeds_hold_every_invariant",
+SIMULATION: Final = "tests/simulation/test_simulation.py"
+SIMULATED: Final = (f"{SIMULATION}::test_few_seeds_hold_every_invariant",)
+SIMULATED_LONG: Final = (
+    f"{SIMULATION}::test_many_seeds_hold_every_invariant_and_see_every_fault",
 )
+IMPORTING: Final = ("tests/unit/test_importing.py",)
 COMPACTION: Final = ("tests/unit/test_compaction.py",)
 JOINED: Final = ("tests/unit/test_joined_files.py",)
 MERGING: Final = (*COMPACTION, "tests/property/test_merging_laws.py")
@@ -369,6 +372,77 @@ MUTANTS: Final = (
         "if name.startswith(_HOOKS):",
         "if _MAY_BE_HOOKS.match(name):",
         ("tests/unit/test_strict_json.py",),
+    ),
+    Mutant(
+        "work: the items of a batch are read one by one",
+        f"{CORE}online.py",
+        "    items = store.load([work.entity for work in works])\n    steps",
+        "    items = {k: v for w in works for k, v in store.load([w.entity]).items()}\n"
+        "    steps",
+        SIMULATED,
+    ),
+    Mutant(
+        "work: what a stream took is put again with what it refused",
+        f"{ADAPTERS}kinesis_event_stream.py",
+        '                if result.get("ErrorCode")\n            ]',
+        "                if result\n            ]",
+        SIMULATED,
+    ),
+    Mutant(
+        "work: a stream is asked more often than declared",
+        f"{ADAPTERS}kinesis_event_stream.py",
+        "ATTEMPTS: Final = 6",
+        "ATTEMPTS: Final = 12",
+        SIMULATED,
+    ),
+    Mutant(
+        "work: a batch that broke off is asked for from its first record",
+        f"{FUNCTIONS}write_features/handler.py",
+        "return again_from(projected.unfinished)",
+        "return again_from(records[0].sequence_number)",
+        SIMULATED_LONG,
+    ),
+    Mutant(
+        "privacy: a refusal names the key that was refused",
+        f"{ADAPTERS}dynamodb_online_store.py",
+        "refused a write: {error_code(error)}",
+        "refused a write of {entity!r}: {error_code(error)}",
+        SIMULATED,
+    ),
+    Mutant(
+        "privacy: who is told that a file is none is told what is in it",
+        f"{FUNCTIONS}import_files/handler.py",
+        '"file not imported", extra={"quarantined": name}',
+        '"file not imported", extra={"quarantined": name, "cause": str(error)}',
+        IMPORTING,
+    ),
+    Mutant(
+        "a record that fits no stream is put beside the others",
+        f"{ADAPTERS}kinesis_event_stream.py",
+        "                if fits(key, data):",
+        "                if fits(key, data) or data:",
+        HANDLERS,
+    ),
+    Mutant(
+        "the size of a record is that of its data alone",
+        f"{CORE}ports.py",
+        "size = len(data) + len(partition_key.encode()) + growth",
+        "size = len(data) + growth",
+        HANDLERS,
+    ),
+    Mutant(
+        "a row that fits no stream is dropped",
+        f"{FUNCTIONS}import_files/handler.py",
+        "        quarantine.put(name, [document])\n\n\n@logger",
+        "\n\n@logger",
+        IMPORTING,
+    ),
+    Mutant(
+        "a subject is a partition key however long",
+        f"{CORE}rows.py",
+        "0 < len(key) <= MAX_PARTITION_KEY and key.isprintable()",
+        "0 < len(key)",
+        IMPORTING,
     ),
     Mutant(
         "a replica that lags is read",

@@ -48,6 +48,8 @@ def summary(tally: Tally, seconds: float) -> str:
     lines = [
         f"{tally.runs} runs in {seconds:.0f} s",
         f"{tally.events} events, {tally.writes} writes, {tally.fired.total()} faults",
+        f"{tally.deliveries / tally.records:.2f} deliveries a record and consumer",
+        f"{tally.calls / tally.records:.2f} calls of AWS a record and consumer",
         f"{tally.training_sets} training sets compared",
         *(f"  {fault.value:<{width}} {tally.fired[fault]:>9}" for fault in Fault),
         *(f"never fired: {fault.value}" for fault in tally.unseen),

@@ -18,6 +18,9 @@ class Fault(StrEnum):
     EPOCH_RESET = "producer numbers its events from 1 again"
     QUIET_SPELL = "quiet spell longer than the horizon"
     PRODUCER_GAVE_UP = "producer gave up without an acknowledgement"
+    LARGEST_RECORD = "record as large as a stream takes"
+    RECORD_TOO_LARGE = "record too large for a stream"
+    REQUEST_TOO_LARGE = "request too large for a stream, refused as a whole"
     PARTIAL_PUT = "partial PutRecords failure"
     SAME_KEY_REORDER = "same-key reorder"
     ARRIVAL_SKEW = "arrival time that goes back"
@@ -42,6 +45,10 @@ class Fault(StrEnum):
     SIDE_BY_SIDE = "batches of one shard handled side by side"
     LANES_CHANGED = "parallelization factor changed"
     RESPONSE_LOST = "response lost"
+    SEVERAL_FAILURES = "several failures in one response"
+    MALFORMED_RESPONSE = "malformed response, so that the batch failed"
+    EMPTY_RESPONSE = "empty response, so that the batch is done"
+    PAYLOAD_CUT = "batch cut where its payload ends"
     ZOMBIE = "invocation overlaps its retry"
     REDELIVERY = "record delivered again"
     PARTIAL_BATCH = "batch finished in part"
@@ -81,6 +88,9 @@ RATES: Final = {
     Fault.EPOCH_RESET: 0.01,
     Fault.QUIET_SPELL: 0.08,
     Fault.PRODUCER_GAVE_UP: 0.3,
+    Fault.LARGEST_RECORD: 0.002,
+    Fault.RECORD_TOO_LARGE: 0.004,
+    Fault.REQUEST_TOO_LARGE: 0.006,
     Fault.PARTIAL_PUT: 0.08,
     Fault.ARRIVAL_SKEW: 0.05,
     Fault.FOREIGN_RECORD: 0.01,
@@ -101,6 +111,9 @@ RATES: Final = {
     Fault.SIDE_BY_SIDE: 0.4,
     Fault.LANES_CHANGED: 0.01,
     Fault.RESPONSE_LOST: 0.05,
+    Fault.SEVERAL_FAILURES: 0.03,
+    Fault.MALFORMED_RESPONSE: 0.03,
+    Fault.EMPTY_RESPONSE: 0.1,
     Fault.ZOMBIE: 0.03,
     Fault.NIGHT: 0.15,
     Fault.COMPACTION: 0.03,

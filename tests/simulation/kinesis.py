@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from retrodict.ports import LARGEST_RECORD_BYTES
+
 from tests.simulation.faults import Fault
-from tests.simulation.world import World
+from tests.simulation.world import World, refusal
 
 HASH_KEYS: Final = 1 << 128
-RECORD_BYTES: Final = 1 << 20
 CALL_BYTES: Final = 5 << 20
+"""Of AWS's two limits of a request, now 10 MiB, the one that holds everywhere."""
+
 CALL_RECORDS: Final = 500
 
 
@@ -118,28 +121,59 @@ class Stream:
 
 
 class KinesisClient:
-    """The calls that the adapters make of Kinesis."""
+    """The calls that the adapters make of Kinesis.
 
-    def __init__(self, world: World, streams: dict[str, Stream]) -> None:
+    Parameters
+    ----------
+    is_ours
+        Whether code of this project makes them: it never asks for too much at once.
+    """
+
+    def __init__(
+        self, world: World, streams: dict[str, Stream], *, is_ours: bool = True
+    ) -> None:
         self._world = world
         self._streams = streams
+        self._is_ours = is_ours
 
     def put_records(
         self, *, StreamName: str, Records: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        """Put records; any of them may be refused while the others are kept."""
+        """Put records; any of them may be refused while the others are kept.
+
+        Too much at once is refused as a whole, as Kinesis does.
+        """
         sizes = [len(r["Data"]) + len(r["PartitionKey"].encode()) for r in Records]
-        if (
-            max(sizes) > RECORD_BYTES
-            or sum(sizes) > CALL_BYTES
-            or len(sizes) > CALL_RECORDS
-        ):
-            self._world.violate(f"a call to {StreamName} is larger than Kinesis takes")
-        return self._world.write(
+        code = ""
+        if max(sizes) > LARGEST_RECORD_BYTES or len(sizes) > CALL_RECORDS:
+            code = "ValidationException"
+        elif sum(sizes) > CALL_BYTES:
+            code = "InvalidArgumentException"
+            self._world.fire(Fault.REQUEST_TOO_LARGE, f"{StreamName} {sum(sizes)}")
+        if code:
+            if self._is_ours:
+                self._world.violate(f"a call to {StreamName} of {sum(sizes)} bytes")
+            raise refusal(code, "PutRecords")
+        answer = self._world.write(
             "kinesis",
-            f"PutRecords {StreamName} {len(Records)}",
+            f"PutRecords {StreamName}",
             lambda: self._put(self._streams[StreamName], [*Records]),
         )
+        self._acknowledge(StreamName, Records, answer)
+        return answer
+
+    def _acknowledge(
+        self, stream: str, records: list[dict[str, Any]], answer: dict[str, Any]
+    ) -> None:
+        invocation = self._world.invocation
+        if invocation is None:
+            return
+        for record, result in zip(records, answer["Records"], strict=True):
+            name = stream, record["PartitionKey"], record["Data"]
+            if name in invocation.acknowledged:
+                self._world.violate(f"{invocation.name} put again what {stream} took")
+            if "ErrorCode" not in result:
+                invocation.acknowledged.add(name)
 
     def _put(self, stream: Stream, entries: list[dict[str, Any]]) -> dict[str, Any]:
         answers: list[dict[str, Any]] = []

@@ -1,10 +1,11 @@
 """A Kinesis event source mapping, as AWS documents it and this project sets it.
 
 One batch a lane at a time, and as many lanes a shard as the parallelization factor
-says, each with partition keys of its own; a child after its parents; a partial answer
-moves the checkpoint; an error cuts the batch in two; what is retried too often or is
-too old goes, whole, to the on-failure destination. What the stream has forgotten is
-never seen.
+says, each with partition keys of its own, and no more than an invocation can carry; a
+child after its parents; a partial answer moves the checkpoint to the lowest record that
+it names, and one that names no record of the batch fails it whole; an error cuts the
+batch in two; what is retried too often or is too old goes, whole, to the on-failure
+destination. What the stream has forgotten is never seen.
 """
 
 import base64
@@ -16,10 +17,27 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
+from tests.simulation.answers import (
+    EMPTY,
+    first_failed,
+    is_sound,
+    malformed,
+    widened,
+)
 from tests.simulation.faults import Fault
 from tests.simulation.kinesis import Record, Shard, Stream
 from tests.simulation.runtime import Runtime
+from tests.simulation.work import is_done, is_explained
 from tests.simulation.world import SECOND_US, World
+
+PAYLOAD_BYTES: Final = 6 << 20
+"""What a function can be invoked with."""
+
+OVERHEAD_BYTES: Final = 400
+"""More than a record takes in a payload beside its key and its data."""
+
+BISECTING_SHARE: Final = 0.5
+"""Of the malformed responses: AWS says that the batch failed, not whether it is cut."""
 
 FIRST_PAUSE_US: Final = 250_000
 LONGEST_PAUSE_US: Final = 60 * SECOND_US
@@ -31,6 +49,11 @@ class Batch:
 
     records: list[Record]
     failures: int = 0
+
+    @property
+    def numbers(self) -> list[str]:
+        """Sequence numbers, in order, shape (n,)."""
+        return [str(record.sequence_number) for record in self.records]
 
 
 @dataclass(slots=True)
@@ -153,6 +176,16 @@ class EventSourceMapping:
         ]
 
     @property
+    def records(self) -> int:
+        """How many records it delivered."""
+        return len(self._delivered)
+
+    @property
+    def deliveries(self) -> int:
+        """How many it delivered, each as often as it did."""
+        return sum(self._delivered.values())
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether everything that is on the stream was taken or given up."""
         return all(
@@ -222,12 +255,18 @@ class EventSourceMapping:
     def _taken(self, waiting: deque[Record], size: int) -> list[Record]:
         """Take the next records, but for those that the stream has forgotten."""
         taken: list[Record] = []
+        payload_bytes = 0
         oldest_us = self.stalled_until_us - self._stream.retention_us
         while waiting and len(taken) < size:
+            payload_bytes += _bytes_of(waiting[0])
+            if taken and payload_bytes > PAYLOAD_BYTES:
+                self._world.fire(Fault.PAYLOAD_CUT, f"{self.function} {len(taken)}")
+                break
             record = waiting.popleft()
             if record.arrived_at_us >= oldest_us:
                 taken.append(record)
                 continue
+            payload_bytes -= _bytes_of(record)
             self._world.fire(Fault.TRIMMED, f"{self.function} {record.partition_key}")
             self.trimmed.append(record)
         return taken
@@ -252,22 +291,44 @@ class EventSourceMapping:
             lane.is_busy = False
             self._failed(lane, batch)
 
+        event = payload(batch.records)
+        if sum(map(_bytes_of, batch.records)) > PAYLOAD_BYTES // 2:
+            size = len(json.dumps(event, separators=(",", ":")))
+            if size > PAYLOAD_BYTES:
+                self._world.violate(f"{self.function} was given {size} bytes")
         answer = self._runtime.invoke(
             self.function,
-            payload(batch.records),
+            event,
             abandon,
             beside=lambda: self._beside(place) if not is_abandoned else None,
         )
         if is_abandoned:
             return
         lane.is_busy = False
-        if answer is not None and self._world.chance(Fault.RESPONSE_LOST):
-            self._world.fire(Fault.RESPONSE_LOST, self.function)
-            answer = None
         if answer is None:
             self._failed(lane, batch)
-        else:
-            self._answered(lane, batch, answer)
+            return
+        self._judge(batch, answer)
+        if self._world.chance(Fault.RESPONSE_LOST):
+            self._world.fire(Fault.RESPONSE_LOST, self.function)
+            self._failed(lane, batch)
+            return
+        self._answered(lane, batch, json.dumps(answer).encode())
+
+    def _judge(self, batch: Batch, answer: dict[str, Any]) -> None:
+        """Check that a function asks for what it did not do, and for no more."""
+        numbers = batch.numbers
+        if not is_sound(answer, numbers):
+            self._world.violate(f"{self.function} answered {answer} to {numbers}")
+            return
+        first = first_failed(json.dumps(answer).encode(), numbers)
+        invocation = self._runtime.invocation
+        if first is None or invocation is None:
+            return
+        if not is_explained(invocation):
+            self._world.violate(f"{self.function} asks again, and nothing was refused")
+        if is_done(invocation, batch.records[first].partition_key):
+            self._world.violate(f"{self.function} asks again for what it did")
 
     def _beside(self, busy: Place) -> None:
         """Deliver another lane of the same shard while one is at work."""
@@ -293,20 +354,32 @@ class EventSourceMapping:
             if self._delivered[name] > 1:
                 self._world.fired[Fault.REDELIVERY] += 1
 
-    def _answered(self, lane: Lane, batch: Batch, answer: dict[str, Any]) -> None:
-        numbers = [str(record.sequence_number) for record in batch.records]
-        failed = [f["itemIdentifier"] for f in answer["batchItemFailures"]]
-        if any(name not in numbers for name in failed):
-            self._world.violate(f"{self.function} answered {failed}, not of {numbers}")
-            failed = numbers[:1]
-        if not failed:
+    def _answered(self, lane: Lane, batch: Batch, raw: bytes) -> None:
+        """Do what AWS does with a response, which may have come to harm."""
+        world, numbers = self._world, batch.numbers
+        first = first_failed(raw, numbers)
+        if world.chance(Fault.MALFORMED_RESPONSE):
+            world.fire(Fault.MALFORMED_RESPONSE, self.function)
+            raw = malformed(world.random, raw, numbers)
+            if first_failed(raw, numbers) != 0:
+                world.violate(f"{raw!r} was not taken for a failed batch")
+            if world.random.random() < BISECTING_SHARE:
+                self._failed(lane, batch)
+                return
+        elif world.chance(Fault.SEVERAL_FAILURES):
+            raw = widened(world.random, first, numbers)
+            world.fire(Fault.SEVERAL_FAILURES, f"{self.function} {raw.decode()}")
+        elif first is None and world.chance(Fault.EMPTY_RESPONSE):
+            raw = world.random.choice(EMPTY)
+            world.fire(Fault.EMPTY_RESPONSE, f"{self.function} {raw.decode()}")
+        first = first_failed(raw, numbers)
+        if first is None:
             return
-        first = min(map(numbers.index, failed))
         rest = batch.records[first:]
         if first == 0:
             self._retry(lane, Batch(rest, batch.failures + 1))
             return
-        self._world.fire(Fault.PARTIAL_BATCH, f"{self.function} {first}/{len(numbers)}")
+        world.fire(Fault.PARTIAL_BATCH, f"{self.function} {first}/{len(numbers)}")
         self._retry(lane, Batch(rest, batch.failures))
 
     def _failed(self, lane: Lane, batch: Batch) -> None:
@@ -331,6 +404,12 @@ class EventSourceMapping:
     def _give_up(self, records: list[Record], fault: Fault) -> None:
         self._world.fire(fault, f"{self.function} {len(records)}")
         self.undelivered.append(records)
+
+
+def _bytes_of(record: Record) -> int:
+    """Return more than a record takes in a payload."""
+    encoded = 4 * ((len(record.data) + 2) // 3)
+    return encoded + len(record.partition_key.encode()) + OVERHEAD_BYTES
 
 
 def _matches(record: Record, types: Collection[str] | None) -> bool:

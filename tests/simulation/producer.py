@@ -4,8 +4,8 @@ import hashlib
 import json
 from typing import Any, Final
 
-from retrodict.errors import StreamUnavailableError
-from retrodict.ports import IngestStream
+from retrodict.errors import RecordTooLargeError, StreamUnavailableError
+from retrodict.ports import LARGEST_RECORD_BYTES, IngestStream
 from retrodict.stamps import to_text
 
 from tests.simulation.faults import Fault
@@ -17,6 +17,21 @@ MINUTE_US: Final = 60 * SECOND_US
 LABEL_SHARE: Final = 0.04
 MENDED_SHARE: Final = 0.3
 """Chance that a clock is set right before the next event of its key."""
+
+OURS_SHARE: Final = 0.8
+"""Of the puts; the others go another way than ours."""
+
+TOO_LONG_SHARE: Final = 0.3
+"""Of the padded records; the others are padded with spaces, and as sound as before."""
+
+SIZES: Final = {
+    Fault.RECORD_TOO_LARGE: (1, 1, 9 << 20),
+    Fault.LARGEST_RECORD: (0,),
+}
+"""By how many bytes a record is larger than the largest."""
+
+CANARY: Final = "canary"
+"""Part of every key, id and text that is sent; whoever finds it, finds data."""
 
 KPL_MAGIC: Final = b"\xf3\x89\x9a\xc2"
 CLOCKS_US: Final = (-24 * 60 * MINUTE_US, -5 * 60 * MINUTE_US, 4 * MINUTE_US)
@@ -31,20 +46,34 @@ class Producer:
     sent
         Every record that was ever put, acknowledged or not.
     acked
-        Every record of a put that returned.
+        Every record of a put that returned, but for those it told of as too large.
+    too_large
+        Every record that a put told of as too large.
+    values
+        Every reading, as text.
     """
 
     def __init__(
-        self, world: World, stream: IngestStream, *, events: int, keys: int
+        self,
+        world: World,
+        stream: IngestStream,
+        other: IngestStream,
+        *,
+        events: int,
+        keys: int,
     ) -> None:
         self.sent: list[Sent] = []
         self.acked: list[Sent] = []
+        self.too_large: list[Sent] = []
+        self.values: list[str] = []
         self.events = events
         self._world = world
         self._stream = stream
-        self._keys = [f"s-{number}" for number in range(keys)]
+        self._other = other
+        self._keys = [f"{CANARY}-s-{number}" for number in range(keys)]
         self._made: list[Sent] = []
         self._waiting: list[Sent] = []
+        self._is_ours = True
         self._next_id = 0
         self._serial = 0
         self._clocks_us: dict[str, int] = {}
@@ -69,16 +98,27 @@ class Producer:
             if self._world.chance(Fault.QUIET_SPELL):
                 self._world.fire(Fault.QUIET_SPELL)
                 self._world.advance(random.randint(15, 90) * MINUTE_US)
+            self._is_ours = random.random() < OURS_SHARE
             number = min(random.randint(1, 12), self.events - self._next_id)
             self._waiting = [self._make() for _ in range(number)]
             self._made += self._waiting
             while self._made and self._world.chance(Fault.PRODUCER_RETRY):
                 self._world.fire(Fault.PRODUCER_RETRY)
                 self._waiting.append(random.choice(self._made))
+            if self._world.chance(Fault.REQUEST_TOO_LARGE):
+                self._waiting += [self._make(Fault.LARGEST_RECORD) for _ in range(6)]
+                self._is_ours = False
         self.sent += self._waiting
         self._world.running.append(None)
         try:
-            self._stream.put(self._waiting)
+            (self._stream if self._is_ours else self._other).put(self._waiting)
+        except RecordTooLargeError as error:
+            told = [self._waiting[place] for place in error.places]
+            for key, data in told:
+                self._world.fire(Fault.RECORD_TOO_LARGE, f"{key} {len(data)}")
+            self.too_large += told
+            self.acked += [sent for sent in self._waiting if sent not in told]
+            self._waiting = []
         except StreamUnavailableError:
             self._world.note(f"put refused {len(self._waiting)}")
             if self._world.chance(Fault.PRODUCER_GAVE_UP):
@@ -90,7 +130,26 @@ class Producer:
         finally:
             self._world.running.pop()
 
-    def _make(self) -> Sent:
+    def _make(self, size: Fault | None = None) -> Sent:
+        """Return the next record, as large as `size` says or chance will have it."""
+        key, data = self._make_one()
+        for fault, excess in SIZES.items():
+            if size is fault or self._world.chance(fault):
+                beyond = self._world.random.choice(excess)
+                wanted = LARGEST_RECORD_BYTES - len(key.encode()) + beyond
+                if not beyond:
+                    self._world.fire(fault, key)
+                return key, self._padded(data, wanted)
+        return key, data
+
+    def _padded(self, data: bytes, size: int) -> bytes:
+        """Return a record of a size: sound if it was, or with a site too long."""
+        head, mark, tail = data.partition(b'"site": "')
+        if mark and self._world.random.random() < TOO_LONG_SHARE:
+            return head + mark + b"x" * (size - len(data)) + tail
+        return data.ljust(size)
+
+    def _make_one(self) -> Sent:
         random = self._world.random
         self._next_id += 1
         self._serial += 1
@@ -106,13 +165,15 @@ class Producer:
             at_us = random.choice(self._times[key] or [time_us])
             is_anomaly = random.random() < 0.5
             return key, _label(self._serial, key, time_us, at_us, is_anomaly=is_anomaly)
-        identifier = str(self._serial)
+        identifier = f"{CANARY}-{self._serial}"
         if self._ids[key] and self._world.chance(Fault.IDENTITY_CONFLICT):
             self._world.fire(Fault.IDENTITY_CONFLICT, key)
             identifier = random.choice(self._ids[key][-9:])
         self._ids[key].append(identifier)
         self._times[key].append(time_us)
-        document = _reading(identifier, key, time_us, random.uniform(10, 30))
+        value = random.uniform(10, 30)
+        self.values.append(repr(value))
+        document = _reading(identifier, key, time_us, value)
         if self._world.chance(Fault.POISON):
             self._world.fire(Fault.POISON, key)
             return key, self._poison(document)
@@ -134,7 +195,7 @@ class Producer:
         whole = json.dumps(document).encode()
         hot = {**document, "data": {**document["data"], "value": 1_000.0}}
         other = {**document, "dataschema": "sensor.reading/v9"}
-        elsewhere = {**document, "subject": "s-elsewhere"}
+        elsewhere = {**document, "subject": f"{CANARY}-s-elsewhere"}
         ahead = {**document, "time": to_text(self._world.now_us + 86_400 * SECOND_US)}
         broken = [hot, hot, hot, other, elsewhere, ahead, {"id": document["id"]}]
         chosen = self._world.random.choice([whole[:-9], b"", b"\x1f\x8b", *broken])
@@ -174,7 +235,7 @@ def _reading(identifier: str, key: str, time_us: int, value: float) -> dict[str,
         "subject": key,
         "time": to_text(time_us),
         "dataschema": "sensor.reading/v1",
-        "data": {"sensor_id": key, "value": value},
+        "data": {"sensor_id": key, "value": value, "site": f"{CANARY}-{identifier}"},
     }
 
 
@@ -183,7 +244,7 @@ def _label(
 ) -> bytes:
     document = {
         "specversion": "1.0",
-        "id": f"label-{number}",
+        "id": f"{CANARY}-label-{number}",
         "source": "person",
         "type": "retrodict.label.given",
         "subject": key,

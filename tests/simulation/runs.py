@@ -27,6 +27,10 @@ class Run:
     ----------
     writes
         Side effects, not counting those of the invariants.
+    records, deliveries
+        Records that consumers were given, and how often that was.
+    calls
+        Those of AWS that consumers made.
     training_sets
         Sets that were built and compared; the other runs had too little for one.
     digest
@@ -36,6 +40,9 @@ class Run:
     seed: int
     events: int
     writes: int
+    records: int
+    deliveries: int
+    calls: int
     training_sets: int
     fired: Counter[Fault]
     violations: tuple[str, ...]
@@ -49,6 +56,9 @@ class Tally:
     runs: int = 0
     events: int = 0
     writes: int = 0
+    records: int = 0
+    deliveries: int = 0
+    calls: int = 0
     training_sets: int = 0
     fired: Counter[Fault] = field(default_factory=Counter)
     broken: list[Run] = field(default_factory=list)
@@ -59,6 +69,9 @@ class Tally:
         self.runs += 1
         self.events += run.events
         self.writes += run.writes
+        self.records += run.records
+        self.deliveries += run.deliveries
+        self.calls += run.calls
         self.training_sets += run.training_sets
         self.fired.update(run.fired)
         self._digests.append(run.digest)
@@ -105,6 +118,9 @@ def run_of(plan: Plan, sabotage: Callable[[Simulation], None] | None = None) -> 
         seed=plan.seed,
         events=plan.events,
         writes=checker.simulation.writes,
+        records=sum(one.records for one in checker.simulation.mappings),
+        deliveries=sum(one.deliveries for one in checker.simulation.mappings),
+        calls=checker.simulation.calls,
         training_sets=checker.training_sets,
         fired=world.fired,
         violations=tuple(world.violations),

@@ -1,6 +1,7 @@
 """The real handlers, as Lambda runs them: loaded once, invoked with an event."""
 
 import importlib.util
+import logging
 import os
 import sys
 import warnings
@@ -18,6 +19,7 @@ from retrodict.pipeline import load_catalog
 from retrodict_aws.clients import AWS_ERRORS
 
 from tests.simulation.faults import Fault
+from tests.simulation.work import BATCHED, excess
 from tests.simulation.world import Crash, Invocation, World
 
 FUNCTIONS: Final = Path(__file__).parents[2] / "functions"
@@ -25,12 +27,15 @@ ENVIRONMENT: Final = {
     "POWERTOOLS_SERVICE_NAME": "simulation",
     "POWERTOOLS_METRICS_NAMESPACE": "Retrodict",
     "POWERTOOLS_TRACE_DISABLED": "true",
-    "POWERTOOLS_LOG_LEVEL": "CRITICAL",
+    "POWERTOOLS_LOG_LEVEL": "INFO",
     "AWS_ENDPOINT_URL": "http://simulation.invalid",
     "IDENTITY_LOOKBACK_DAYS": "30",
 }
 
 Ports = tuple[Any, ...]
+
+OUTPUT: Final = StringIO()
+"""What functions say in this process: log lines, and metrics in their embedded form."""
 
 
 class Context:
@@ -49,11 +54,15 @@ class Context:
 
 @contextmanager
 def environment() -> Iterator[None]:
-    """Set what Powertools reads; keep its metrics and its doubts about time silent."""
+    """Set what Powertools reads, and keep what it writes, but for doubts about time."""
+    OUTPUT.seek(0)
+    OUTPUT.truncate()
+    # Whoever runs this may listen to every logger: one output is enough.
+    logging.getLogger(ENVIRONMENT["POWERTOOLS_SERVICE_NAME"]).propagate = False
     with (
         patch.dict(os.environ, ENVIRONMENT),
         warnings.catch_warnings(),
-        redirect_stdout(StringIO()),
+        redirect_stdout(OUTPUT),
     ):
         warnings.simplefilter("ignore", UserWarning)
         yield
@@ -69,8 +78,7 @@ def module_of(function: str) -> ModuleType:
         raise ImportError(f"no handler at {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    with environment():
-        spec.loader.exec_module(module)
+    spec.loader.exec_module(module)
     return module
 
 
@@ -88,6 +96,10 @@ class Runtime:
         What `validate_records` was deployed with.
     refusal
         What the last function failed with that it may fail with, or None.
+    invocation
+        The one that ended last, with all that it called; None before the first.
+    calls
+        Those of AWS that the functions of `work.BATCHED` made.
     """
 
     def __init__(
@@ -97,6 +109,8 @@ class Runtime:
         self._ports = ports
         self._load = load
         self.refusal: Exception | None = None
+        self.invocation: Invocation | None = None
+        self.calls = 0
         self.catalog = load_catalog()
 
     def invoke(
@@ -131,6 +145,7 @@ class Runtime:
         if self._world.chance(Fault.INIT_FAILURE):
             self._world.fire(Fault.INIT_FAILURE, function)
             return None
+        self._world.disturb()
         invocation = Invocation(function, abandon, beside)
         self._world.running.append(invocation)
         try:
@@ -139,6 +154,7 @@ class Runtime:
             return None
         except (*AWS_ERRORS, *refusals) as error:
             self.refusal = error
+            print(f"[ERROR] {type(error).__name__}: {error}")  # noqa: T201 - as Lambda
             self._world.note(f"{function} failed with {type(error).__name__}")
             return None
         except Exception as error:  # noqa: BLE001 - whatever a handler lets out
@@ -146,4 +162,12 @@ class Runtime:
             return None
         finally:
             self._world.running.pop()
+            self._end(invocation)
         return answer
+
+    def _end(self, invocation: Invocation) -> None:
+        self.invocation = invocation
+        if invocation.name in BATCHED:
+            self.calls += invocation.calls.total()
+            for sentence in excess(invocation):
+                self._world.violate(sentence)

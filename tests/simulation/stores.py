@@ -108,7 +108,8 @@ class DynamoDBClient:
             return {}
 
         write = effect if part == HEAD else keep
-        return self._world.write("dynamodb", f"PutItem {entity}", write)
+        place = entity if part == HEAD else f"{entity} {part}"
+        return self._world.write("dynamodb", f"PutItem {place}", write)
 
     def delete_item(self, *, TableName: str, Key: Item) -> dict[str, Any]:
         """Delete a part; never a head."""
@@ -121,7 +122,7 @@ class DynamoDBClient:
             self._world.note(f"{TableName} {entity} without {part}")
             return {}
 
-        return self._world.write("dynamodb", f"DeleteItem {entity}", effect)
+        return self._world.write("dynamodb", f"DeleteItem {entity} {part}", effect)
 
     def batch_get_item(self, *, RequestItems: Item) -> dict[str, Any]:
         """Read items; some keys may be left for another call."""
@@ -133,6 +134,11 @@ class DynamoDBClient:
             for name in request.get("ProjectionExpression", "").split(",")
             if name
         ]
+
+        if self._world.invocation is not None:
+            self._world.invocation.items_read |= {
+                (key["entity"]["S"], key["part"]["S"]) for key in request["Keys"]
+            }
 
         def answer() -> dict[str, Any]:
             found: list[Item] = []
@@ -299,7 +305,7 @@ class S3Client:
             found = self._found(Bucket, Key, "HeadObject")
             return {"Metadata": found.metadata, "ContentLength": len(found.body)}
 
-        return self._world.read("s3", "HeadObject", answer)
+        return self._world.read("s3", f"HeadObject {Bucket}/{Key}", answer)
 
     def get_object(self, *, Bucket: str, Key: str, Range: str = "") -> dict[str, Any]:
         """Return an object, or some of its bytes."""

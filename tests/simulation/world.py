@@ -26,6 +26,9 @@ SDK_ATTEMPTS: Final = 3
 DEEPEST: Final = 3
 """How many invocations go on inside one another."""
 
+IN_PART: Final = ("FailedRecordCount", "UnprocessedKeys")
+"""Names under which an answer tells what it left undone."""
+
 GIVING_UP: Final = 0.4
 """Chance that an SDK has spent its retries after a failed attempt."""
 
@@ -46,6 +49,14 @@ class Invocation:
     ----------
     beside
         Lets its mapping run another one at the same time, if it does that.
+    calls, refused
+        How often it made each call, and how often that was refused, if only in part.
+    disturbed
+        How often somebody else may have written while it ran.
+    items_read
+        Entity and part of each item that it asked for.
+    acknowledged
+        Records that a stream took from it.
     """
 
     def __init__(
@@ -58,6 +69,11 @@ class Invocation:
         self.abandon = abandon
         self.beside = beside
         self.is_abandoned = False
+        self.calls: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.disturbed = 0
+        self.items_read: set[tuple[str, str]] = set()
+        self.acknowledged: set[tuple[str, str, bytes]] = set()
 
 
 class World:
@@ -136,6 +152,7 @@ class World:
         while self._late and self._late[0][0] <= until_us:
             due_us, _, operation, effect = heapq.heappop(self._late)
             self.now_us = max(self.now_us, due_us)
+            self.disturb()
             self._land(operation, effect)
         self.now_us = max(self.now_us, until_us)
 
@@ -157,17 +174,51 @@ class World:
         except ClientError as error:
             self.note(f"refused late {error.response['Error']['Code']}")
 
+    @property
+    def invocation(self) -> Invocation | None:
+        """What runs now, None where it is no function."""
+        return self.running[-1] if self.running else None
+
+    def disturb(self) -> None:
+        """Tell whatever runs that somebody else may have written meanwhile."""
+        for invocation in self.running:
+            if invocation is not None:
+                invocation.disturbed += 1
+
     def read(self, service: str, operation: str, answer: Callable[[], T]) -> T:
         """Read as an SDK does: what is refused is asked again."""
-        return self._attempt(service, operation, answer, is_write=False)
+        return self._count(
+            operation,
+            lambda: self._attempt(service, operation, answer, is_write=False),
+        )
+
+    def _count(self, operation: str, call: Callable[[], T]) -> T:
+        """Make a call, and count it for whatever makes it."""
+        invocation = self.invocation
+        if invocation is None:
+            return call()
+        invocation.calls[operation] += 1
+        try:
+            answer = call()
+        except (ClientError, ReadTimeoutError):
+            invocation.refused[operation] += 1
+            raise
+        if isinstance(answer, dict) and any(map(answer.get, IN_PART)):
+            invocation.refused[operation] += 1
+        return answer
 
     def write(self, service: str, operation: str, effect: Callable[[], T]) -> T:
         """Write as an SDK does, with every way in which that is ambiguous."""
         place = self.writes
         self.writes += 1
         self._interrupt(operation, place)
-        result = self._attempt(service, operation, effect, is_write=True, place=place)
-        if self.running and self.running[-1] is not None:
+        result = self._count(
+            operation,
+            lambda: self._attempt(
+                service, operation, effect, is_write=True, place=place
+            ),
+        )
+        if self.invocation is not None:
             self._crash_if(Fault.CRASH_AFTER, operation, place)
         return result
 
@@ -183,7 +234,7 @@ class World:
             raise Crash
 
     def _interrupt(self, operation: str, place: int) -> None:
-        invocation = self.running[-1] if self.running else None
+        invocation = self.invocation
         if invocation is None:
             return
         self._crash_if(Fault.CRASH_BEFORE, operation, place)

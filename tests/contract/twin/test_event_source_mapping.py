@@ -3,14 +3,17 @@
 import json
 import time
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pytest
 
 from infra.local.errors import UnsupportedByTwinError
+from infra.local.event_source_mapping import lowest_failure
 from infra.local.twin import Twin
 from tests.contract.twin.assembly import ROLE, att, function, mapping, ref, resource
 from tests.contract.twin.conftest import Start
+from tests.simulation.answers import EMPTY, first_failed, malformed, naming, widened
 
 REPORTS = {"FunctionResponseTypes": ["ReportBatchItemFailures"]}
 # Every handler below keeps the texts of each batch it was called with in a table, so
@@ -416,3 +419,19 @@ def test_what_the_twin_does_not_reproduce_is_refused_by_name(start: Start) -> No
 
     with pytest.raises(UnsupportedByTwinError, match=r"\$or"):
         started(start, ACCEPTING, FilterCriteria={"Filters": [{"Pattern": pattern}]})
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_the_twin_and_the_simulation_read_an_answer_alike(seed: int) -> None:
+    random = Random(seed)
+    numbers = [str(number) for number in range(7, 7 + random.randint(1, 9))]
+    sound = naming([random.choice(numbers)])
+    answers = (
+        *EMPTY, sound, naming([]), widened(random, None, numbers),
+        malformed(random, sound, numbers), b"[]", b"0", b"false", b'""',
+        b'{"batchItemFailures":0}', b'{"batchItemFailures":{}}', b"{",
+    )  # fmt: skip
+
+    for answer in answers:
+        place, _ = lowest_failure(answer, numbers)
+        assert first_failed(answer, numbers) == place, answer
