@@ -112,7 +112,7 @@ class StreamConsumer(Construct):
         )
         for metric, what in {
             "OnFailureDestinationDeliveredEventCount": "gave up on records; they are "
-            "in the quarantine bucket under aws/lambda/",
+            "in the quarantine bucket: see `retrodict undelivered`",
             "DroppedEventCount": "dropped records that no destination took",
         }.items():
             alarms.watch(

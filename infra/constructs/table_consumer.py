@@ -77,7 +77,7 @@ class TableConsumer(Construct):
         )
         for metric, what in {
             "OnFailureDestinationDeliveredEventCount": "gave up on decisions; they are "
-            "in the quarantine bucket under aws/lambda/",
+            "in the quarantine bucket: see `retrodict undelivered`",
             "DroppedEventCount": "dropped decisions that no destination took",
         }.items():
             alarms.watch(

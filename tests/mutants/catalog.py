@@ -33,6 +33,11 @@ SEGMENTS: Final = (
     "tests/property/test_segment_laws.py",
 )
 REDRIVING: Final = ("tests/unit/test_redriving.py",)
+UNDELIVERED: Final = (
+    "tests/unit/test_undelivered.py",
+    "tests/property/test_redriving_laws.py",
+)
+POLLED: Final = ("tests/contract/twin/test_polled_events.py",)
 CHUNKS: Final = ("tests/contract/test_chunked_states.py",)
 LIGHT: Final = ("tests/contract/test_light_dynamodb.py",)
 POINT_IN_TIME: Final = ("tests/property/test_point_in_time.py",)
@@ -348,6 +353,140 @@ MUTANTS: Final = (
         'if document["partition_key"] and NOT_FOLDED.isdisjoint(document["codes"]):',
         'if document["partition_key"]:',
         REDRIVING,
+    ),
+    Mutant(
+        "undelivered: an item goes back behind what it applied",
+        f"{CORE}restoring.py",
+        "if item is not None and item.position not in held:",
+        "if item is None and held is None:",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: a batch is settled that the log lacks",
+        f"{CORE}restoring.py",
+        "if not lacking:",
+        "if lacking is not None:",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: what is on its way to be scored is taken for scored",
+        f"{CORE}restoring.py",
+        "until = max(last, item.position) if item is not None else last",
+        "until = None",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: a restored scoring state forgets its alerts",
+        f"{CORE}restoring.py",
+        'features=item.features if item is not None else "{}"',
+        'features="{}"',
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: what was predicted counts as lost",
+        f"{CORE}restoring.py",
+        "            and stream_prediction_id(work.pipeline.name, event) "
+        "not in predicted\n",
+        "",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: what is predicted on delivery counts as lost",
+        f"{CORE}restoring.py",
+        "            and event.position <= until\n",
+        "",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: a lost race ends a restoration",
+        f"{CORE}restoring.py",
+        "        except StateConflictError:\n            continue\n",
+        "        except StateConflictError:\n            return None\n",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: an answer that names failures is taken for success",
+        f"{ADAPTERS}redriving.py",
+        'if answer != {"batchItemFailures": []}:',
+        "if not isinstance(answer, dict):",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: batches are brought in as they are listed",
+        f"{ADAPTERS}redriving.py",
+        'ordered = sorted(batches, key=attrgetter("place"))',
+        "ordered = [*batches]",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: sequence numbers are ordered as text",
+        f"{ADAPTERS}s3_undelivered.py",
+        'self.first.rjust(_SEQUENCE_DIGITS, "0")',
+        "self.first",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: what was never judged is judged at its old position",
+        f"{ADAPTERS}redriving.py",
+        "bring = self._put if function == DOOR else self._deliver",
+        "bring = self._deliver",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: items that have passed a batch are left",
+        f"{ADAPTERS}redriving.py",
+        "found = restore(plan(held), self._passed, self._log, self._store)",
+        "found = restore([], self._passed, self._log, self._store)",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: a batch is settled whose items could not be restored",
+        f"{ADAPTERS}redriving.py",
+        "            if reasons:\n                done.left",
+        "            if len(reasons) > 9:\n                done.left",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: a settled batch is kept where it is deleted",
+        f"{ADAPTERS}s3_undelivered.py",
+        'Key=f"{REDRIVEN}{batch.name}",',
+        "Key=batch.name,",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: records out of their order are what was given up",
+        f"{ADAPTERS}s3_undelivered.py",
+        "        and places == sorted({*places})\n",
+        "",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: records past the last one are what was given up",
+        f"{ADAPTERS}s3_undelivered.py",
+        "        and places[-1] <= int(last)\n",
+        "",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: records of another shard are what was given up",
+        f"{ADAPTERS}s3_undelivered.py",
+        "        and {record.shard_id for record in found.records} <= {shard_id}\n",
+        "",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "a disabled mapping counts what it does not read",
+        "infra/local/event_source_mapping.py",
+        "is_on = settings.is_enabled and settings.counts_events",
+        "is_on = settings.counts_events",
+        POLLED,
+    ),
+    Mutant(
+        "a mapping that reads nothing is silent",
+        "infra/local/polled_events.py",
+        "if self._polled_in(minute):",
+        "if self._counts[minute]:",
+        POLLED,
     ),
     Mutant(
         "an aggregated record is only no JSON",

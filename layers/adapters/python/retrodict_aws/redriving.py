@@ -1,0 +1,187 @@
+"""Bring in again what event source mappings gave up, and lose and double nothing.
+
+What `validate_records` was to judge never became known, so it enters by the door again
+and gets a position now: one of the past would say that it was known when predictions
+were made without it. An event that did get through is there twice, under one identity,
+and counts once.
+
+Every other function is invoked with the batch as its mapping would have: positions are
+those of before, and what it did is not done twice. Its items of the online store may
+have passed the batch; they are folded again from the log.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Final
+
+from retrodict import online, scoring
+from retrodict.errors import (
+    PermanentError,
+    StillUndeliveredError,
+    TransientError,
+)
+from retrodict.ports import EventLog, IngestStream, OnlineStore
+from retrodict.restoring import restore
+
+from retrodict_aws.kinesis_event_stream import read_batches
+from retrodict_aws.s3_undelivered import Undelivered
+
+DOOR: Final = "validate_records"
+FIRST: Final = (DOOR, "archive_events")
+"""Whose batches come first: what others restore is read from the log."""
+
+Invoke = Callable[[str, bytes], Any]
+Settle = Callable[[Undelivered], None]
+
+
+@dataclass(slots=True)
+class Redriven:
+    """How far the batches of a function came.
+
+    Attributes
+    ----------
+    batches, records
+        What was brought in.
+    restored
+        Items of the online store that had passed a batch, and hold it now.
+    unpredicted
+        How many events were passed over when the stream was scored, and have no
+        prediction in the log, by scoring item.
+    left
+        Why a batch is still where it was, by name.
+    """
+
+    batches: int = 0
+    records: int = 0
+    restored: int = 0
+    unpredicted: dict[str, int] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+
+    def followed_by(self, again: "Redriven") -> "Redriven":
+        """Return both together, where the second began with what the first left."""
+        return Redriven(
+            batches=self.batches + again.batches,
+            records=self.records + again.records,
+            restored=self.restored + again.restored,
+            unpredicted={**self.unpredicted, **again.unpredicted},
+            left=again.left,
+        )
+
+
+class Redriving:
+    """Brings batches in again.
+
+    Parameters
+    ----------
+    invoke
+        Invokes the function of that ARN with a payload, and returns its answer.
+    settle
+        Is told of each batch once everything that it holds is in.
+    """
+
+    def __init__(
+        self,
+        *,
+        invoke: Invoke,
+        settle: Settle,
+        door: IngestStream,
+        log: EventLog,
+        store: OnlineStore,
+    ) -> None:
+        self._invoke = invoke
+        self._settle = settle
+        self._door = door
+        self._log = log
+        self._store = store
+        # What each item had applied before this began to deliver to it.
+        self._passed: dict[str, str] = {}
+
+    def redrive(self, function: str, batches: Iterable[Undelivered]) -> Redriven:
+        """Bring in the batches of one function, in the order of their positions.
+
+        Each is settled or left, with the reason; running it again, also after a crash
+        anywhere, goes on with what is left.
+
+        Parameters
+        ----------
+        function
+            Name of its folder, ``write_features``.
+        """
+        done = Redriven()
+        ordered = sorted(batches, key=attrgetter("place"))
+        if function == "write_features":
+            self._restore(ordered, online.plan, done)
+        elif function == "score_events":
+            self._restore(ordered, scoring.plan, done)
+        else:
+            bring = self._put if function == DOOR else self._deliver
+            for batch in ordered:
+                if self._is_brought(bring, batch, done):
+                    self._settled(batch, done)
+        return done
+
+    def _restore(
+        self,
+        batches: Sequence[Undelivered],
+        plan: Callable[..., Sequence[Any]],
+        done: Redriven,
+    ) -> None:
+        """Deliver batches to who keeps items, and restore the items they touch."""
+        works = {b.name: plan(read_batches(b.records)[0]) for b in batches}
+        entities = sorted({w.entity for several in works.values() for w in several})
+        before = self._store.load(entities, with_state=False)
+        for entity in entities:
+            place = before[entity].position if entity in before else ""
+            self._passed.setdefault(entity, place)
+        brought = [b for b in batches if self._is_brought(self._deliver, b, done)]
+        held = chain.from_iterable(read_batches(b.records)[0] for b in brought)
+        found = restore(plan(held), self._passed, self._log, self._store)
+        done.restored += found.written
+        done.unpredicted |= found.unpredicted
+        for batch in brought:
+            reasons = [
+                found.left[work.entity]
+                for work in works[batch.name]
+                if work.entity in found.left
+            ]
+            if reasons:
+                done.left[batch.name] = reasons[0]
+            else:
+                self._settled(batch, done)
+
+    @staticmethod
+    def _is_brought(
+        bring: Callable[[Undelivered], None], batch: Undelivered, done: Redriven
+    ) -> bool:
+        try:
+            bring(batch)
+        except (PermanentError, TransientError) as error:
+            done.left[batch.name] = str(error)
+            return False
+        return True
+
+    def _settled(self, batch: Undelivered, done: Redriven) -> None:
+        self._settle(batch)
+        done.batches += 1
+        done.records += batch.count
+
+    def _put(self, batch: Undelivered) -> None:
+        self._door.put((record.partition_key, record.data) for record in batch.records)
+
+    def _deliver(self, batch: Undelivered) -> None:
+        """Invoke the function with a batch.
+
+        Raises
+        ------
+        StillUndeliveredError
+            It failed, or did not take every record.
+        """
+        answer = self._invoke(batch.function_arn, batch.payload)
+        if answer != {"batchItemFailures": []}:
+            raise StillUndeliveredError(
+                f"{batch.function_arn.rsplit(':', 1)[-1]} did not take all of "
+                f"{batch.count} records from {batch.first} on {batch.shard_id}, it "
+                f"answered {answer!r}: see its log, and redrive again"
+            )
