@@ -5,10 +5,38 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from retrodict.envelope import StampedEvent
+from retrodict.ports import KeyedBatch
 from retrodict_aws.kinesis_batch import DeliveredRecord
+from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.s3_undelivered import Undelivered, read_undelivered
 
+from tests.events import reading
+
+SHARD = "shardId-000000000000"
 MAPPING = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
+
+
+def numbered(count: int) -> list[StampedEvent]:
+    """Return readings of one sensor, ten seconds apart, at positions from 1 on."""
+    return [
+        reading(float(n), at_s=10 * n, id=str(n), number=n) for n in range(1, count + 1)
+    ]
+
+
+def records_of(*events: StampedEvent) -> list[DeliveredRecord]:
+    """Return records of the validated stream, numbered as their events are."""
+    return [
+        DeliveredRecord(
+            SHARD,
+            str(int(event.position.rpartition("-")[2])),
+            event.key,
+            event.observed_at_us,
+            data,
+        )
+        for event in events
+        for data in encode(KeyedBatch(event.key, [event]))
+    ]
 
 
 def event_of(records: Sequence[DeliveredRecord]) -> dict[str, Any]:

@@ -9,11 +9,9 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from retrodict.envelope import StampedEvent
-from retrodict.ports import KeyedBatch
 from retrodict.replaying import compare, replay
 from retrodict.state import order_of_knowing
 from retrodict_aws.kinesis_batch import DeliveredRecord
-from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.redriving import Redriven, Redriving
 from retrodict_aws.s3_undelivered import Undelivered
 
@@ -27,13 +25,12 @@ from tests.fakes import (
 from tests.simulation.champion import CHAMPION, promoted
 from tests.simulation.runtime import Runtime
 from tests.simulation.world import World
-from tests.undelivered import event_of, given_up
+from tests.undelivered import event_of, given_up, records_of
 
 # Powertools has doubts about the time, and about a batch without metrics.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 FUNCTIONS = ("archive_events", "write_features", "score_events")
-SHARD = "shardId-000000000000"
 
 
 class Stopped(Exception):  # noqa: N818 - nothing of ours catches it
@@ -112,12 +109,6 @@ def histories(draw: st.DrawFn) -> list[StampedEvent]:
     ]
 
 
-def record(event: StampedEvent) -> DeliveredRecord:
-    [data] = encode(KeyedBatch(event.key, [event]))
-    number = str(int(event.position.rpartition("-")[2]))
-    return DeliveredRecord(SHARD, number, event.key, event.observed_at_us, data)
-
-
 def cut(
     records: Sequence[DeliveredRecord], sizes: st.SearchStrategy[int], data: Any
 ) -> Iterator[Sequence[DeliveredRecord]]:
@@ -135,7 +126,7 @@ def test_what_is_redriven_is_as_if_it_had_not_been_given_up(
 ) -> None:
     deployment = Deployment()
     for function in FUNCTIONS:
-        for several in cut([*map(record, events)], st.integers(1, 5), data):
+        for several in cut(records_of(*events), st.integers(1, 5), data):
             delivery = event_of(several)
             if data.draw(st.booleans()):
                 deployment.give_up(function, delivery)

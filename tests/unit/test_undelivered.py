@@ -13,12 +13,10 @@ from retrodict.errors import (
     UndeliveredFormatError,
 )
 from retrodict.pipeline import load_catalog
-from retrodict.ports import KeyedBatch
 from retrodict.replaying import Comparison, compare, replay
 from retrodict.state import order_of_knowing
 from retrodict.validation import Accepted, Arrival, validate
 from retrodict_aws.kinesis_batch import DeliveredRecord
-from retrodict_aws.kinesis_event_stream import encode
 from retrodict_aws.redriving import Redriven, Redriving
 from retrodict_aws.s3_undelivered import S3Undelivered, Undelivered, read_undelivered
 
@@ -34,7 +32,7 @@ from tests.fakes import (
 from tests.simulation.champion import CHAMPION, promoted
 from tests.simulation.runtime import Runtime
 from tests.simulation.world import World
-from tests.undelivered import document_of, event_of, given_up
+from tests.undelivered import document_of, event_of, given_up, numbered, records_of
 
 # Powertools has doubts about the time, and about a batch without metrics.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -46,27 +44,6 @@ TABLE_EVENT = {
         for n in (8, 9)
     ]
 }
-
-
-def numbered(count: int) -> list[StampedEvent]:
-    return [
-        reading(float(n), at_s=10 * n, id=str(n), number=n) for n in range(1, count + 1)
-    ]
-
-
-def records_of(*events: StampedEvent) -> list[DeliveredRecord]:
-    """Return records of the validated stream, numbered as their events are."""
-    return [
-        DeliveredRecord(
-            SHARD,
-            str(int(event.position.rpartition("-")[2])),
-            event.key,
-            event.observed_at_us,
-            data,
-        )
-        for event in events
-        for data in encode(KeyedBatch(event.key, [event]))
-    ]
 
 
 class Deployment:
