@@ -11,7 +11,7 @@ from retrodict.pipeline import load_catalog
 from retrodict_aws.dynamodb_online_store import DynamoDBOnlineStore
 from retrodict_aws.kinesis_event_stream import KinesisIngestStream
 from retrodict_aws.lambda_functions import PATIENCE, LambdaFunctions
-from retrodict_aws.redriving import FIRST, Redriven, Redriving
+from retrodict_aws.redriving import FIRST, KEEPING_ITEMS, Redriven, Redriving
 from retrodict_aws.s3_event_log import S3EventLog
 from retrodict_aws.s3_undelivered import PREFIX, S3Undelivered, Undelivered
 
@@ -202,16 +202,20 @@ def _redrive(
             target.client("dynamodb"), target.outputs["OnlineStoreTableName"]
         ),
     )
+    paused = pause and function in KEEPING_ITEMS
+    ends = time.monotonic() + PAUSED_AT_MOST
+
+    def wait() -> bool:
+        # A twin that rests has archived everything.
+        if not paused or target.is_twin or time.monotonic() > ends:
+            return False
+        time.sleep(POLL_SECONDS)
+        return True
+
     with ExitStack() as stack:
-        if pause and function in {"write_features", "score_events"}:
-            for mapping in sorted({batch.mapping for batch in several}):
-                stack.enter_context(_resting(target, mapping))
-        done = redriving.redrive(function, several)
-        ends = time.monotonic() + (PAUSED_AT_MOST if pause else 0)
-        while done.left and not target.is_twin and time.monotonic() < ends:
-            time.sleep(POLL_SECONDS)
-            again = [batch for batch in several if batch.name in done.left]
-            done = done.followed_by(redriving.redrive(function, again))
+        for mapping in sorted({batch.mapping for batch in several}) if paused else ():
+            stack.enter_context(_resting(target, mapping))
+        done = redriving.persist(function, several, wait)
     target.wait_idle()
     return done
 

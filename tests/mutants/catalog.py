@@ -398,6 +398,20 @@ MUTANTS: Final = (
         UNDELIVERED,
     ),
     Mutant(
+        "undelivered: what is predicted while it waits counts as lost",
+        f"{ADAPTERS}redriving.py",
+        "self._passed.setdefault(entity, place)",
+        "self._passed[entity] = place",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: what is left is tried once",
+        f"{ADAPTERS}redriving.py",
+        "while done.left and wait():",
+        "while False:",
+        UNDELIVERED,
+    ),
+    Mutant(
         "undelivered: a lost race ends a restoration",
         f"{CORE}restoring.py",
         "        except StateConflictError:\n            continue\n",

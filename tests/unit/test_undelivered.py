@@ -83,15 +83,17 @@ class Deployment:
             assert isinstance(verdict, Accepted)
             self.log.append(f"type={verdict.event.type}/{number}", [verdict.event])
 
-    def redrive(self, function: str, *batches: Undelivered) -> Redriven:
-        redriving = Redriving(
+    def redriving(self) -> Redriving:
+        return Redriving(
             invoke=self.invoke,
             settle=lambda batch: self.settled.append(batch.name),
             door=self.door,
             log=self.log,
             store=self.store,
         )
-        return redriving.redrive(function, batches)
+
+    def redrive(self, function: str, *batches: Undelivered) -> Redriven:
+        return self.redriving().redrive(function, batches)
 
     def compared(self) -> Comparison:
         replayed, _ = replay(self.log.read())
@@ -340,6 +342,56 @@ def test_a_batch_waits_while_its_key_is_ahead_of_the_log() -> None:
     assert before == kept
     assert (done.batches, done.restored) == (1, 1)
     assert deployment.compared().differing == ()
+
+
+def test_what_waits_is_tried_again_for_as_long_as_there_is_patience() -> None:
+    deployment, known = Deployment(), numbered(3)
+    other = reading(1.0, at_s=90, id="9", number=9, key="s-2")
+    deployment.deliver("archive_events", *known[:2], other)
+    deployment.deliver("score_events", known[0], known[2])
+    batches = batch("score_events", known[1]), batch("score_events", other)
+    turns: list[int] = []
+
+    def wait() -> bool:
+        turns.append(len(turns))
+        if len(turns) == 2:
+            deployment.deliver("archive_events", known[2])
+        return len(turns) < 4
+
+    done = deployment.redriving().persist("score_events", batches, wait)
+
+    assert turns == [0, 1]
+    assert (done.batches, done.records, done.restored, done.left) == (2, 2, 1, {})
+    assert sum(done.unpredicted.values()) == 1
+    assert deployment.compared().apart == ()
+    assert deployment.settled == [batches[1].name, batches[0].name]
+
+
+def test_what_was_predicted_while_it_waited_is_no_loss() -> None:
+    deployment, known = Deployment(), numbered(2)
+    deployment.deliver("archive_events", known[0])
+    deployment.deliver("score_events", known[0])
+
+    def wait() -> bool:
+        deployment.deliver("archive_events", known[1])
+        return True
+
+    one = batch("score_events", known[1])
+    done = deployment.redriving().persist("score_events", [one], wait)
+
+    assert len(deployment.door.records) == 2
+    assert (done.batches, done.unpredicted) == (1, {})
+
+
+def test_patience_has_an_end() -> None:
+    deployment, known = Deployment(), numbered(1)
+    one = batch("write_features", *known)
+    turns = iter([True, True, False])
+
+    done = deployment.redriving().persist("write_features", [one], lambda: next(turns))
+
+    assert list(done.left) == [one.name]
+    assert list(turns) == []
 
 
 def test_of_several_batches_only_those_that_wait_are_left() -> None:

@@ -10,7 +10,7 @@ those of before, and what it did is not done twice. Its items of the online stor
 have passed the batch; they are folded again from the log.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
@@ -31,6 +31,12 @@ from retrodict_aws.s3_undelivered import Undelivered
 DOOR: Final = "validate_records"
 FIRST: Final = (DOOR, "archive_events")
 """Whose batches come first: what others restore is read from the log."""
+
+KEEPING_ITEMS: Final[Mapping[str, Callable[..., Sequence[Any]]]] = {
+    "write_features": online.plan,
+    "score_events": scoring.plan,
+}
+"""Who keeps items of the online store, and how the works of a batch are planned."""
 
 Invoke = Callable[[str, bytes], Any]
 Settle = Callable[[Undelivered], None]
@@ -111,15 +117,33 @@ class Redriving:
         """
         done = Redriven()
         ordered = sorted(batches, key=attrgetter("place"))
-        if function == "write_features":
-            self._restore(ordered, online.plan, done)
-        elif function == "score_events":
-            self._restore(ordered, scoring.plan, done)
+        plan = KEEPING_ITEMS.get(function)
+        if plan is not None:
+            self._restore(ordered, plan, done)
         else:
             bring = self._put if function == DOOR else self._deliver
             for batch in ordered:
                 if self._is_brought(bring, batch, done):
                     self._settled(batch, done)
+        return done
+
+    def persist(
+        self,
+        function: str,
+        batches: Sequence[Undelivered],
+        wait: Callable[[], bool],
+    ) -> Redriven:
+        """Bring in the batches of one function, and again what is left.
+
+        Parameters
+        ----------
+        wait
+            Called before each further attempt; returns whether there is to be one.
+        """
+        done = self.redrive(function, batches)
+        while done.left and wait():
+            again = [batch for batch in batches if batch.name in done.left]
+            done = done.followed_by(self.redrive(function, again))
         return done
 
     def _restore(
