@@ -13,6 +13,7 @@ from retrodict_aws.kinesis_event_stream import KinesisIngestStream
 from retrodict_aws.lambda_functions import PATIENCE, LambdaFunctions
 from retrodict_aws.redriving import FIRST, KEEPING_ITEMS, Redriven, Redriving
 from retrodict_aws.s3_event_log import S3EventLog
+from retrodict_aws.s3_quarantine import S3Quarantine
 from retrodict_aws.s3_undelivered import PREFIX, S3Undelivered, Undelivered
 
 from cli.options import json_option, target_options
@@ -200,6 +201,9 @@ def _redrive(
         ),
         store=DynamoDBOnlineStore(
             target.client("dynamodb"), target.outputs["OnlineStoreTableName"]
+        ),
+        quarantine=S3Quarantine(
+            target.client("s3"), target.outputs["QuarantineBucketName"]
         ),
     )
     paused = pause and function in KEEPING_ITEMS

@@ -385,7 +385,7 @@ MUTANTS: Final = (
     Mutant(
         "undelivered: what was predicted counts as lost",
         f"{CORE}restoring.py",
-        "            and stream_prediction_id(work.pipeline.name, event) "
+        "        and stream_prediction_id(work.pipeline.name, one.event) "
         "not in predicted\n",
         "",
         UNDELIVERED,
@@ -393,8 +393,22 @@ MUTANTS: Final = (
     Mutant(
         "undelivered: what is predicted on delivery counts as lost",
         f"{CORE}restoring.py",
-        "            and event.position <= until\n",
-        "",
+        "for event in work.events if event.position <= until}",
+        "for event in work.events}",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: a conflict that was passed over is not told",
+        f"{ADAPTERS}redriving.py",
+        "            self._quarantine.put(name, rejected)\n",
+        "            pass\n",
+        UNDELIVERED,
+    ),
+    Mutant(
+        "undelivered: a burst that was passed over is no event",
+        f"{ADAPTERS}redriving.py",
+        "for w, folded in judged)",
+        "for w, folded in judged[:0])",
         UNDELIVERED,
     ),
     Mutant(

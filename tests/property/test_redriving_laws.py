@@ -44,12 +44,12 @@ class Deployment:
         self.log = FakeEventLog()
         self.store = FakeOnlineStore()
         self.door = FakeIngestStream()
-        quarantine = FakeQuarantine()
+        self.quarantine = FakeQuarantine()
         self.runtime = Runtime(
             World(0, {}),
             {
-                "archive_events": (self.log, quarantine),
-                "write_features": (self.store, quarantine, self.door),
+                "archive_events": (self.log, self.quarantine),
+                "write_features": (self.store, self.quarantine, self.door),
                 "score_events": (self.store, promoted(), (self.door,)),
             },
             {CHAMPION.digest: CHAMPION}.__getitem__,
@@ -85,7 +85,7 @@ class Deployment:
 
             redriving = Redriving(
                 invoke=self.invoke, settle=settle, door=self.door, log=self.log,
-                store=self.store,
+                store=self.store, quarantine=self.quarantine,
             )  # fmt: skip
             own = [batch for of, batch in self.kept.values() if of == function]
             found.append(redriving.redrive(function, own))

@@ -15,7 +15,7 @@ from retrodict.contracts import Event, Key, field
 from retrodict.envelope import StampedEvent
 from retrodict.errors import StreamUnavailableError
 from retrodict.pipeline import load_catalog
-from retrodict.ports import EventLog, IngestStream, OnlineStore
+from retrodict.ports import EventLog, IngestStream, OnlineStore, Quarantine
 from retrodict.rejection import redrivable
 from retrodict.validation import Accepted, Arrival, Catalog, validate
 from retrodict_aws.redriving import Redriving
@@ -73,6 +73,7 @@ def bring_in(  # noqa: PLR0913, PLR0917 - what the command is given
     door: IngestStream,
     log: EventLog,
     store: OnlineStore,
+    quarantine: Quarantine,
 ) -> dict[str, str]:
     """Redrive what a mapping gave up, as the command does; return what is left."""
     batches = [given_up(mapping.function, payload(r)) for r in mapping.undelivered]
@@ -84,6 +85,7 @@ def bring_in(  # noqa: PLR0913, PLR0917 - what the command is given
         door=door,
         log=log,
         store=store,
+        quarantine=quarantine,
     )
     for batch in batches:
         world.fire(Fault.REDRIVE, f"{mapping.function} {batch.count}")

@@ -424,7 +424,13 @@ class Simulation:
         """Redrive what a mapping gave up, and return it."""
         given_up = [*chain(*mapping.undelivered)]
         left = bring_in(
-            self.world, self.runtime, mapping, self.door, self.log, self.store
+            self.world,
+            self.runtime,
+            mapping,
+            self.door,
+            self.log,
+            self.store,
+            self.quarantine,
         )
         if left and not self.archive.trimmed:
             self.world.violate(f"{mapping.function} was redriven, but for {left}")

@@ -31,6 +31,7 @@ from tests.fakes import (
 )
 from tests.simulation.champion import CHAMPION, promoted
 from tests.simulation.runtime import Runtime
+from tests.simulation.simulation import CRAMPED_BYTES, state_limit
 from tests.simulation.world import World
 from tests.undelivered import document_of, event_of, given_up, numbered, records_of
 
@@ -90,6 +91,7 @@ class Deployment:
             door=self.door,
             log=self.log,
             store=self.store,
+            quarantine=self.quarantine,
         )
 
     def redrive(self, function: str, *batches: Undelivered) -> Redriven:
@@ -485,6 +487,54 @@ def test_what_was_predicted_before_its_batch_was_given_up_is_no_loss() -> None:
     done = deployment.redrive("score_events", batch("score_events", *known[1:2]))
 
     assert done.unpredicted == {}
+
+
+def test_a_conflict_that_a_state_has_passed_is_told_and_not_twice_folded() -> None:
+    deployment = Deployment()
+    first, last = numbered(3)[::2]
+    other = reading(99.0, at_s=10, id="1", number=2)
+    deployment.deliver("archive_events", first, other, last)
+    deployment.deliver("write_features", first, last)
+
+    deployment.redrive("write_features", batch("write_features", other))
+
+    told = [*deployment.quarantine.read()]
+    assert [(d["position"], d["codes"]) for d in told] == [
+        (other.position, ["identity_conflict"])
+    ]
+    assert deployment.compared().differing == ()
+
+
+def test_a_burst_that_a_state_has_passed_is_told_as_an_event_and_in_quarantine() -> (
+    None
+):
+    deployment, known = Deployment(), numbered(40)
+    deployment.deliver("archive_events", *known)
+    with state_limit(CRAMPED_BYTES):
+        deployment.deliver("write_features", *known[:25], known[39])
+        deployment.redrive("write_features", batch("write_features", *known[25:39]))
+
+        assert deployment.compared().differing == ()
+    told = {d["position"]: d["codes"] for d in deployment.quarantine.read()}
+    beyond = [event.position for event in known[25:39] if event.position in told]
+    assert beyond
+    assert {code for codes in told.values() for code in codes} == {"rate_exceeded"}
+    [(key, data)] = deployment.door.records
+    assert json.loads(data)["data"]["first_position"] == beyond[0]
+    assert json.loads(data)["data"]["events"] == len(beyond)
+    assert key == "s-1"
+
+
+def test_what_is_told_on_delivery_is_told_once() -> None:
+    deployment = Deployment()
+    first, _ = numbered(2)
+    other = reading(99.0, at_s=10, id="1", number=2)
+    deployment.deliver("archive_events", first, other)
+    deployment.deliver("write_features", first)
+
+    deployment.redrive("write_features", batch("write_features", other))
+
+    assert len([*deployment.quarantine.read()]) == 1
 
 
 def test_what_is_remembered_of_alerts_is_kept() -> None:

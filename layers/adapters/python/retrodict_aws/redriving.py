@@ -10,6 +10,8 @@ those of before, and what it did is not done twice. Its items of the online stor
 have passed the batch; they are folded again from the log.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -22,9 +24,12 @@ from retrodict.errors import (
     StillUndeliveredError,
     TransientError,
 )
-from retrodict.ports import EventLog, IngestStream, OnlineStore
-from retrodict.restoring import restore
+from retrodict.excess import excess_records
+from retrodict.ports import EventLog, IngestStream, OnlineStore, Quarantine
+from retrodict.rejection import rejections_of
+from retrodict.restoring import Restored, restore
 
+from retrodict_aws.kinesis_batch import DeliveredRecord, segment_name
 from retrodict_aws.kinesis_event_stream import read_batches
 from retrodict_aws.s3_undelivered import Undelivered
 
@@ -87,7 +92,7 @@ class Redriving:
         Is told of each batch once everything that it holds is in.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every argument is named
         self,
         *,
         invoke: Invoke,
@@ -95,12 +100,14 @@ class Redriving:
         door: IngestStream,
         log: EventLog,
         store: OnlineStore,
+        quarantine: Quarantine,
     ) -> None:
         self._invoke = invoke
         self._settle = settle
         self._door = door
         self._log = log
         self._store = store
+        self._quarantine = quarantine
         # What each item had applied before this began to deliver to it.
         self._passed: dict[str, str] = {}
 
@@ -164,6 +171,7 @@ class Redriving:
         found = restore(plan(held), self._passed, self._log, self._store)
         done.restored += found.written
         done.unpredicted |= found.unpredicted
+        self._tell([r for b in brought for r in b.records], found)
         for batch in brought:
             reasons = [
                 found.left[work.entity]
@@ -174,6 +182,18 @@ class Redriving:
                 done.left[batch.name] = reasons[0]
             else:
                 self._settled(batch, done)
+
+    def _tell(self, records: Sequence[DeliveredRecord], found: Restored) -> None:
+        """Tell of conflicts and bursts as `write_features` would have."""
+        judged = found.judged
+        rejected = rejections_of(one for _, several in judged for one in several)
+        if rejected:
+            told = hashlib.sha256(json.dumps(rejected).encode()).hexdigest()[:12]
+            name = f"{segment_name(records)}-features-{told}"
+            self._quarantine.put(name, rejected)
+        self._door.put(
+            excess_records((w.entity, w.definition, folded) for w, folded in judged)
+        )
 
     @staticmethod
     def _is_brought(

@@ -28,6 +28,9 @@ class Restored:
     ----------
     written
         How many did not hold their fold, and do now.
+    judged
+        What became of the events that an item had passed, in the fold of the log: who
+        folded without them could not tell of a conflict or a burst among them.
     unpredicted
         How many events of a scoring work were passed over, and have no prediction in
         the log, by entity.
@@ -36,6 +39,7 @@ class Restored:
     """
 
     written: int = 0
+    judged: list[tuple[Work, list[Folded]]] = field(default_factory=list)
     unpredicted: dict[str, int] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
 
@@ -73,16 +77,15 @@ def restore(
             reason = _restore(work, ordered, held, store, done)
         if reason is not None:
             done.left[work.entity] = reason
-        elif isinstance(work, StreamWork):
-            told = known.get((PredictionMade.contract().type, _key(work)), ())
-            count = _unpredicted(
-                work,
-                ordered,
-                passed.get(work.entity, ""),
-                {event.id for event in told},
-            )
-            if count:
-                done.unpredicted[work.entity] = count
+            continue
+        judged = _judged(work, ordered, passed.get(work.entity, ""))
+        if isinstance(work, Work):
+            done.judged.append((work, judged))
+            continue
+        told = known.get((PredictionMade.contract().type, _key(work)), ())
+        count = _unpredicted(work, judged, {event.id for event in told})
+        if count:
+            done.unpredicted[work.entity] = count
     return done
 
 
@@ -160,23 +163,21 @@ def _fold(
     return replace(found, features=item.features if item is not None else "{}")
 
 
-def _unpredicted(
-    work: StreamWork,
-    ordered: Sequence[StampedEvent],
-    until: str,
-    predicted: Collection[str],
-) -> int:
-    """Count the applied events up to a position that have no prediction."""
+def _judged(
+    work: Work | StreamWork, ordered: Sequence[StampedEvent], until: str
+) -> list[Folded]:
+    """Return what became of the work's events up to a position."""
     _, folded = KeyState(work.definition).fold(ordered)
-    missed = {event.position for event in work.events}
+    missed = {event.position for event in work.events if event.position <= until}
+    return [one for one in folded if one.event.position in missed]
 
-    def is_unpredicted(one: Folded) -> bool:
-        event = one.event
-        return (
-            one.outcome is Outcome.APPLIED
-            and event.position in missed
-            and event.position <= until
-            and stream_prediction_id(work.pipeline.name, event) not in predicted
-        )
 
-    return sum(map(is_unpredicted, folded))
+def _unpredicted(
+    work: StreamWork, judged: Sequence[Folded], predicted: Collection[str]
+) -> int:
+    """Count the applied events that have no prediction."""
+    return sum(
+        one.outcome is Outcome.APPLIED
+        and stream_prediction_id(work.pipeline.name, one.event) not in predicted
+        for one in judged
+    )
