@@ -19,6 +19,7 @@ from cli import (
     send,
     teardown,
     twin,
+    undelivered,
 )
 
 
@@ -52,6 +53,7 @@ for command in (
     send.send,
     features.features,
     quarantine.quarantine,
+    undelivered.undelivered,
     rebuild.rebuild,
     compact.compact,
     retrain.retrain,

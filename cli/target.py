@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 
 import boto3
 import click
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from retrodict.stamps import from_datetime, to_text
 from retrodict_aws.clients import CONFIG
@@ -104,10 +105,10 @@ class Target:
             region_name=self._twin["region"],
         )
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, config: Config = CONFIG) -> Any:
         """Return a boto3 client of `service` for this deployment."""
         return self._session.client(
-            service, endpoint_url=self.endpoint_url, config=CONFIG
+            service, endpoint_url=self.endpoint_url, config=config
         )
 
     @cached_property

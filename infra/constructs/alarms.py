@@ -9,6 +9,8 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 PERIOD = Duration.minutes(1)
+SILENT_PERIOD = Duration.minutes(5)
+SILENT_PERIODS = 3
 
 
 class AlarmTopic(Construct):
@@ -82,6 +84,40 @@ class AlarmTopic(Construct):
             evaluation_periods=periods,
             datapoints_to_alarm=breaching,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        self.tell(alarm)
+
+    def watch_silence(  # noqa: PLR0913 - every argument is named
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        description: str,
+        namespace: str,
+        metric: str,
+        dimensions: dict[str, str],
+    ) -> None:
+        """Publish when `metric`, a count, has had no value for a while, not even 0.
+
+        No count is below 0, so nothing breaches but its absence. CloudWatch looks back
+        some periods more than it needs, so that it rings within half an hour.
+        """
+        alarm = cloudwatch.Alarm(
+            scope,
+            construct_id,
+            alarm_description=description,
+            metric=cloudwatch.Metric(
+                namespace=namespace,
+                metric_name=metric,
+                dimensions_map=dimensions,
+                statistic="Sum",
+                period=SILENT_PERIOD,
+            ),
+            threshold=0,
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            evaluation_periods=SILENT_PERIODS,
+            datapoints_to_alarm=SILENT_PERIODS,
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
         )
         self.tell(alarm)
 

@@ -25,7 +25,8 @@ class StreamConsumer(Construct):
     Records of one key arrive in order: one batch a shard at a time. A failed batch
     is halved until the record that fails is alone, and retried until `MARGIN` before
     the stream forgets it; then its bytes, not only its place, go to the quarantine
-    bucket and an alarm tells.
+    bucket and an alarm tells. Another tells if it does not read, hours before anything
+    is lost.
 
     Parameters
     ----------
@@ -100,9 +101,18 @@ class StreamConsumer(Construct):
             periods=5,
             breaching=3,
         )
+        alarms.watch_silence(
+            self,
+            "Polls",
+            description=f"{construct_id} does not read its stream: what is not read is "
+            "lost once it is older than the retention; see whether it is enabled",
+            namespace="AWS/Lambda",
+            metric="PolledEventCount",
+            dimensions={"EventSourceMappingUUID": source.ref},
+        )
         for metric, what in {
             "OnFailureDestinationDeliveredEventCount": "gave up on records; they are "
-            "in the quarantine bucket under aws/lambda/",
+            "in the quarantine bucket: see `retrodict undelivered`",
             "DroppedEventCount": "dropped records that no destination took",
         }.items():
             alarms.watch(

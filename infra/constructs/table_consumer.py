@@ -17,7 +17,8 @@ OLDEST = Duration.hours(23)
 class TableConsumer(Construct):
     """An event source mapping of new decisions, in their order.
 
-    What cannot be delivered goes to the quarantine bucket; an alarm tells.
+    What cannot be delivered goes to the quarantine bucket; an alarm tells, and another
+    tells if nobody reads.
     """
 
     def __init__(  # noqa: PLR0913 - every argument is named
@@ -65,9 +66,18 @@ class TableConsumer(Construct):
             periods=5,
             breaching=3,
         )
+        alarms.watch_silence(
+            self,
+            "Polls",
+            description=f"{construct_id} does not read the table: what is not read is "
+            "lost once it is older than the retention; see whether it is enabled",
+            namespace="AWS/Lambda",
+            metric="PolledEventCount",
+            dimensions={"EventSourceMappingUUID": source.ref},
+        )
         for metric, what in {
             "OnFailureDestinationDeliveredEventCount": "gave up on decisions; they are "
-            "in the quarantine bucket under aws/lambda/",
+            "in the quarantine bucket: see `retrodict undelivered`",
             "DroppedEventCount": "dropped decisions that no destination took",
         }.items():
             alarms.watch(

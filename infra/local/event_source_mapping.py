@@ -22,6 +22,9 @@ no retry; where the reported number is the first, nothing can be cut and it is o
 AWS documents neither the pauses nor what a wrong top-level key means: pauses double
 from 0.25 s to 60 s, and an object without ``batchItemFailures`` is success.
 
+Of a mapping with ``MetricsConfig`` the events are counted that it polled, dropped, and
+delivered to its destination.
+
 Not reproduced, and refused by name: ``ParallelizationFactor`` other than 1, tumbling
 windows, starting at a timestamp, other sources, destinations on Kafka.
 """
@@ -45,6 +48,7 @@ from infra.local.errors import UnsupportedByTwinError
 from infra.local.event_pattern import EventPattern
 from infra.local.lambda_runtime import LambdaRuntime, Outcome
 from infra.local.metrics import Metrics
+from infra.local.polled_events import PolledEvents
 
 PAYLOAD_LIMIT_BYTES = 6 * 1024 * 1024
 _RECORD_OVERHEAD_BYTES = 600  # what surrounds the data of a record in the payload
@@ -82,6 +86,7 @@ class MappingSettings:
     destination: str | None
     from_latest: bool
     filters: tuple[EventPattern, ...]
+    counts_events: bool
     is_enabled: bool
 
     @classmethod
@@ -125,6 +130,8 @@ class MappingSettings:
                 EventPattern.of_json(entry["Pattern"], place=shown["UUID"])
                 for entry in shown.get("FilterCriteria", {}).get("Filters", [])
             ),
+            counts_events="EventCount"
+            in (shown.get("MetricsConfig") or {}).get("Metrics", []),
             is_enabled=shown["State"] == "Enabled",
         )
 
@@ -179,6 +186,7 @@ class _ShardReader:
         self._settings = running.settings
         self._source = _source(running.settings.stream_arn)
         self._counts = running.counts
+        self._polled = running.polled
         after = running.positions.get(shard_id, 0)
         self._shard_id = shard_id
         self._drained = drained
@@ -278,6 +286,27 @@ class _ShardReader:
     def _collect(self) -> bool:
         """Take records into the batch; True once it is to be sent."""
         settings = self._settings
+        is_full = self._read()
+        if not self._collected:
+            self.checkpoint = self._read_to
+            return False
+        is_full = is_full or len(self._collected) >= settings.batch_size
+        is_closed = self._source.is_drained(
+            settings.stream_arn, self._shard_id, self._read_to
+        )
+        if not (is_full or is_closed or self._is_due or not settings.window):
+            if self._timer is None:
+                self._schedule(self._around.clock.now() + settings.window)
+            return False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._is_due = False
+        return True
+
+    def _read(self) -> bool:
+        """Read what the batch has room for; True if its bytes leave none."""
+        settings, begin = self._settings, self._read_to
         is_full = False
         while not is_full and len(self._collected) < settings.batch_size:
             wanted = settings.batch_size - len(self._collected)
@@ -297,22 +326,9 @@ class _ShardReader:
                     self._size += size
                 else:
                     self._counts.filtered += 1
-        if not self._collected:
-            self.checkpoint = self._read_to
-            return False
-        is_full = is_full or len(self._collected) >= settings.batch_size
-        is_closed = self._source.is_drained(
-            settings.stream_arn, self._shard_id, self._read_to
-        )
-        if not (is_full or is_closed or self._is_due or not settings.window):
-            if self._timer is None:
-                self._schedule(self._around.clock.now() + settings.window)
-            return False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._is_due = False
-        return True
+        if self._polled is not None and self._read_to > begin:
+            self._polled.add(self._read_to - begin)
+        return is_full
 
     def _is_wanted(self, record: Any) -> bool:
         if not self._settings.filters:
@@ -434,13 +450,14 @@ class _ShardReader:
         if self._settings.destination is not None:
             self._deliver(self._settings.destination, batch, outcome)
             became = "OnFailureDestinationDeliveredEventCount"
-        self._around.metrics.put(
-            "AWS/Lambda",
-            became,
-            {"EventSourceMappingUUID": self._settings.uuid},
-            float(len(batch.records)),
-            "Count",
-        )
+        if self._settings.counts_events:
+            self._around.metrics.put(
+                "AWS/Lambda",
+                became,
+                {"EventSourceMappingUUID": self._settings.uuid},
+                float(len(batch.records)),
+                "Count",
+            )
         self._counts.discarded += len(batch.records)
         self.checkpoint = batch.records[-1].sequence_number
 
@@ -553,6 +570,21 @@ class _RunningMapping:
     readers: dict[str, _ShardReader] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
     positions: dict[str, int] = field(default_factory=dict)
+    polled: PolledEvents | None = None
+
+    def lag(self) -> int:
+        """Return how many records were not taken, also where nobody reads now."""
+        stream = self.settings.stream_arn
+        found = 0
+        for shard in _source(stream).shards(stream):
+            name = shard.shard_id
+            reader = self.readers.get(name)
+            if reader is not None:
+                found += reader.lag
+            elif name not in self.finished:
+                newest = _source(stream).last_sequence_number(stream, name)
+                found += newest - self.positions.get(name, 0)
+        return found
 
 
 class EventSourceMappings:
@@ -592,7 +624,10 @@ class EventSourceMappings:
         }
         with self._lock:
             for name in set(self._running) - set(shown):
-                self._stop_readers(self._running.pop(name))
+                gone = self._running.pop(name)
+                self._stop_readers(gone)
+                if gone.polled is not None:
+                    gone.polled.switch(is_on=False)
             for name, settings in shown.items():
                 running = self._running.get(name)
                 if running is None:
@@ -601,7 +636,19 @@ class EventSourceMappings:
                 elif running.settings != settings:
                     self._stop_readers(running)
                     running.settings = settings
+                self._count_polls(running)
                 self._start_readers(running)
+
+    def _count_polls(self, running: _RunningMapping) -> None:
+        """Count what a mapping polls, if it is to be counted, while it is enabled."""
+        settings, around = running.settings, self._around
+        if running.polled is None and settings.counts_events:
+            running.polled = PolledEvents(
+                settings.uuid, around.metrics, around.clock.now
+            )
+        if running.polled is not None:
+            is_on = settings.is_enabled and settings.counts_events
+            running.polled.switch(is_on=is_on)
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Return stream, function, state, lag and counts of every mapping."""
@@ -611,7 +658,7 @@ class EventSourceMappings:
                     "stream": _name(running.settings.stream_arn),
                     "function": _name_of(running.settings.function_arn),
                     "state": "Enabled" if running.settings.is_enabled else "Disabled",
-                    "lag_records": sum(r.lag for r in running.readers.values()),
+                    "lag_records": running.lag(),
                     "invocations": running.counts.invocations,
                     "delivered": running.counts.delivered,
                     "filtered": running.counts.filtered,

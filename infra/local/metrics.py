@@ -63,13 +63,19 @@ class Value:
 
 
 class Level(Protocol):
-    """A metric that has a value at every minute, such as the depth of a queue."""
+    """A metric that has a value at every minute, such as the depth of a queue.
+
+    One that may end, such as what a mapping polls, has values until then.
+    """
 
     def between(self, start: datetime, end: datetime) -> list[Value]:
         """Return the values in ``[start, end)``, oldest first."""
 
     def latest(self) -> float | None:
-        """Return what it stands at, None if it never had a value."""
+        """Return what it stands at, None if no value comes."""
+
+    def last_time(self) -> datetime | None:
+        """Return the time of its newest value, None if it never had one."""
 
 
 class Metrics:
@@ -158,7 +164,7 @@ class Metrics:
         """Return every metric that ever had a value."""
         with self._lock:
             levels = [
-                n for n, kept in self._levels.items() if kept.latest() is not None
+                n for n, kept in self._levels.items() if kept.last_time() is not None
             ]
             return [*self._values, *levels]
 
@@ -168,7 +174,8 @@ class Metrics:
             values = self._values.get(name)
             if values:
                 return values[-1].time
-            return self._now() if name in self._levels else None
+            level = self._levels.get(name)
+        return level.last_time() if level is not None else None
 
     def read_lines(
         self, written: bytes, *, ran: tuple[datetime, datetime] | None = None

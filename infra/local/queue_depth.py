@@ -138,6 +138,9 @@ class _Depth:
         with self._lock:
             return float(self._depths[-1]) if self._depths else None
 
+    def last_time(self) -> datetime | None:
+        return None if self.latest() is None else self._now()
+
     def between(self, start: datetime, end: datetime) -> list[Value]:
         with self._lock:
             if not self._times:

@@ -175,6 +175,7 @@ def test_a_mapping_loses_nothing_quietly(assembly: Assembly, environment: str) -
         assert watched == {
             "OnFailureDestinationDeliveredEventCount",
             "DroppedEventCount",
+            "PolledEventCount",
         }
 
 

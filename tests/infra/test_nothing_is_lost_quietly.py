@@ -87,6 +87,23 @@ def test_a_mapping_that_lags_gives_up_or_drops_raises_an_alarm(
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_mapping_that_does_not_read_raises_an_alarm_hours_before_a_loss(
+    assembly: Assembly, environment: str
+) -> None:
+    for mapping in assembly.resources(MAPPING, environment=environment):
+        uuid = {"Ref": mapping.logical_id}
+        [silence] = alarms_on(assembly, environment, "PolledEventCount", uuid)
+        properties = silence.properties
+
+        assert properties["TreatMissingData"] == "breaching"
+        assert properties["ComparisonOperator"] == "LessThanThreshold"
+        assert (properties["Statistic"], properties["Threshold"]) == ("Sum", 0)
+        assert properties["DatapointsToAlarm"] == properties["EvaluationPeriods"]
+        seconds = properties["Period"] * (properties["EvaluationPeriods"] + 2)
+        assert mapping.properties["MaximumBatchingWindowInSeconds"] < seconds < 3_600
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_an_error_of_any_function_raises_an_alarm(
     assembly: Assembly, environment: str
 ) -> None:
@@ -142,7 +159,9 @@ def test_every_alarm_is_published(assembly: Assembly) -> None:
         [action] = alarm.properties["AlarmActions"]
 
         assert action["Ref"].startswith("AlarmsTopic"), alarm
-        assert alarm.properties["TreatMissingData"] == "notBreaching", alarm
+        silence = alarm.properties["MetricName"] == "PolledEventCount"
+        expected = "breaching" if silence else "notBreaching"
+        assert alarm.properties["TreatMissingData"] == expected, alarm
 
 
 def test_alarms_may_publish_on_the_encrypted_topic(assembly: Assembly) -> None:

@@ -1,6 +1,11 @@
-"""A contract that was too strict, mended, and what it rejected put in again."""
+"""What an operator brings in again, through the code that the commands run.
+
+Rejects of a contract that was too strict, once it is mended; and batches that a mapping
+gave up.
+"""
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -10,13 +15,18 @@ from retrodict.contracts import Event, Key, field
 from retrodict.envelope import StampedEvent
 from retrodict.errors import StreamUnavailableError
 from retrodict.pipeline import load_catalog
-from retrodict.ports import IngestStream
+from retrodict.ports import EventLog, IngestStream, OnlineStore, Quarantine
 from retrodict.rejection import redrivable
 from retrodict.validation import Accepted, Arrival, Catalog, validate
+from retrodict_aws.redriving import Redriving
 from retrodict_aws.s3_quarantine import S3Quarantine
+from retrodict_aws.s3_undelivered import Undelivered
 
 from tests.simulation.faults import Fault
+from tests.simulation.mapping import EventSourceMapping, payload
+from tests.simulation.runtime import Runtime
 from tests.simulation.world import World
+from tests.undelivered import given_up
 
 Sent = tuple[str, bytes]
 Documents = list[Mapping[str, Any]]
@@ -54,6 +64,35 @@ def redrive(world: World, quarantine: S3Quarantine, door: IngestStream) -> Docum
     for document in chosen:
         world.fire(Fault.QUARANTINE_REDRIVEN, document["position"])
     return chosen
+
+
+def bring_in(  # noqa: PLR0913, PLR0917 - what the command is given
+    world: World,
+    runtime: Runtime,
+    mapping: EventSourceMapping,
+    door: IngestStream,
+    log: EventLog,
+    store: OnlineStore,
+    quarantine: Quarantine,
+) -> dict[str, str]:
+    """Redrive what a mapping gave up, as the command does; return what is left."""
+    batches = [given_up(mapping.function, payload(r)) for r in mapping.undelivered]
+    mapping.undelivered.clear()
+    settled: list[Undelivered] = []
+    redriving = Redriving(
+        invoke=lambda _, event: runtime.invoke(mapping.function, json.loads(event)),
+        settle=settled.append,
+        door=door,
+        log=log,
+        store=store,
+        quarantine=quarantine,
+    )
+    for batch in batches:
+        world.fire(Fault.REDRIVE, f"{mapping.function} {batch.count}")
+    left = redriving.redrive(mapping.function, batches).left
+    if len(settled) + len(left) != len(batches):
+        world.violate(f"{mapping.function}: of {len(batches)}, {len(settled)} settled")
+    return left
 
 
 def never_rejected(document: Mapping[str, Any]) -> StampedEvent | None:

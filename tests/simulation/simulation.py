@@ -33,7 +33,7 @@ from tests.simulation.learning import LEARNER, digest_of_set, log_of
 from tests.simulation.mapping import EventSourceMapping, Settings, payload
 from tests.simulation.other_producer import OtherProducer
 from tests.simulation.producer import Producer
-from tests.simulation.redriving import MENDED, Documents, redrive
+from tests.simulation.redriving import MENDED, Documents, bring_in, redrive
 from tests.simulation.runtime import Runtime
 from tests.simulation.stores import DynamoDBClient, S3Client
 from tests.simulation.switching import BEGINNING, Operator
@@ -207,6 +207,7 @@ class Simulation:
         self.put_again: Documents = []
         self.forgotten: frozenset[str] = frozenset()
         self.gapped: frozenset[str] = frozenset()
+        self.restored: frozenset[str] = frozenset()
         self.unscored: frozenset[str] = frozenset()
         self.writes = 0
         self.calls = 0
@@ -406,31 +407,41 @@ class Simulation:
         What is put in again can grow too old again while its consumer still stalls, so
         there may be more than one round.
         """
-        while given_up := [*chain(*self.validation.undelivered)]:
-            self.world.fire(Fault.REDRIVE, f"validate_records {len(given_up)}")
-            self.validation.undelivered.clear()
-            self.redriven += given_up
-            self.door.put((r.partition_key, r.data) for r in given_up)
+        missed: list[Record] = []
+        unscored: list[Record] = []
+        while any(mapping.undelivered for mapping in self.mappings):
+            self.redriven += self._bring_in(self.validation)
             self._settle()
-        for records in self.archive.undelivered:
-            self.world.fire(Fault.REDRIVE, f"archive_events {len(records)}")
-            self.runtime.invoke("archive_events", payload(records))
+            self._bring_in(self.archive)
+            missed += self._bring_in(self.features)
+            unscored += self._bring_in(self.scoring)
+            self._settle()
         self.forgotten = frozenset(r.partition_key for r in self.archive.trimmed)
-        missed = [
-            *self.redriven,
-            *self.archive.trimmed,
-            *self.features.trimmed,
-            *chain(*self.features.undelivered),
-        ]
+        self.restored = frozenset(record.partition_key for record in missed)
+        lost = [*self.redriven, *self.archive.trimmed, *self.features.trimmed]
+        self.restored -= {record.partition_key for record in lost}
+        missed += lost
         self.gapped = frozenset(record.partition_key for record in missed)
-        missed += [
-            *self.validation.trimmed,
-            *self.scoring.trimmed,
-            *chain(*self.scoring.undelivered),
-        ]
+        missed += [*self.validation.trimmed, *self.scoring.trimmed, *unscored]
         self.unscored = frozenset(record.partition_key for record in missed)
         if missed:
             self.rebuild()
+
+    def _bring_in(self, mapping: EventSourceMapping) -> list[Record]:
+        """Redrive what a mapping gave up, and return it."""
+        given_up = [*chain(*mapping.undelivered)]
+        left = bring_in(
+            self.world,
+            self.runtime,
+            mapping,
+            self.door,
+            self.log,
+            self.store,
+            self.quarantine,
+        )
+        if left and not self.archive.trimmed:
+            self.world.violate(f"{mapping.function} was redriven, but for {left}")
+        return given_up
 
     def rebuild(self) -> None:
         """Write what the log gives over what the online store has, where they differ.
@@ -450,7 +461,7 @@ class Simulation:
             is_scoring = item.entity.startswith(SCORING)
             if is_scoring and not self.plan.scores:
                 continue
-            gapped = self.unscored if is_scoring else self.gapped
+            gapped = self.unscored if is_scoring else self.gapped - self.restored
             is_filled = item.entity.startswith(BEGINNING)
             if key_of(item.entity) not in gapped and not is_filled:
                 self.world.violate(f"{item.entity} differs before it was rebuilt")

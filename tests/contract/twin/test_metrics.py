@@ -248,6 +248,7 @@ def test_lambda_counts_invocations_errors_ages_and_what_became_of_records(
             name,
             MaximumRetryAttempts=0,
             MaximumBatchingWindowInSeconds=30,
+            MetricsConfig={"Metrics": ["EventCount"]},
             **(where if name == "Kept" else {}),
         )
     twin = start(

@@ -14,6 +14,7 @@
     │   ├── ProjectionNotVerifiedError nothing says yet that it equals the log
     │   ├── ImportFileError            a dropped file cannot be read as its type
     │   ├── RecordTooLargeError        a stream takes no record of that size
+    │   ├── UndeliveredFormatError     what a mapping gave up cannot be read whole
     │   ├── DecisionRefusedError       a decision does not follow from those before
     │   ├── ForestFormatError          it is no isolation forest that can be walked
     │   ├── UnequalForestError         flat trees score unlike their estimator
@@ -27,6 +28,7 @@
     └── TransientError                 a dependency did not answer; back off, retry
         ├── StreamUnavailableError
         ├── StoreUnavailableError
+        ├── StillUndeliveredError      a function failed again on what was given up
         └── EndpointBusyError          an endpoint is changing; look again later
 
 Class names are public: the Lambda runtime reports them as ``errorType``, and
@@ -119,6 +121,10 @@ class RecordTooLargeError(PermanentError):
         )
 
 
+class UndeliveredFormatError(PermanentError):
+    """What an event source mapping gave up is not there whole; nothing was touched."""
+
+
 class DecisionRefusedError(PermanentError):
     """A decision does not follow from those that were recorded before it."""
 
@@ -166,6 +172,10 @@ class StreamUnavailableError(TransientError):
 
 class StoreUnavailableError(TransientError):
     """A store refused a read or a write even after its retries."""
+
+
+class StillUndeliveredError(TransientError):
+    """A function failed on a batch that its mapping gave up; the batch is kept."""
 
 
 class EndpointBusyError(TransientError):
