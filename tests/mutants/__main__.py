@@ -141,7 +141,7 @@ def main(names: list[str]) -> int:
 
         known: dict[str, str] = json.loads(CAUGHT_BY.read_text(encoding="utf-8"))
 
-        def tried(mutant: Mutant) -> str | None:
+        def tried(mutant: Mutant) -> bool:
             folder = copies.get()
             began = time.perf_counter()
             try:
@@ -152,14 +152,17 @@ def main(names: list[str]) -> int:
             seconds = time.perf_counter() - began
             said = f"caught by {found.partition('::')[2]}" if found else "SURVIVED"
             print(f"{seconds:5.1f} s  {mutant.name}: {said}", flush=True)
-            return found
+            if found:
+                known[mutant.name] = found
+            return found is not None
 
-        with ThreadPoolExecutor(WORKERS) as pool:
-            found = dict(zip(chosen, pool.map(tried, chosen), strict=True))
-    known |= {mutant.name: test for mutant, test in found.items() if test}
-    listed = {m.name: known[m.name] for m in MUTANTS if m.name in known}
-    CAUGHT_BY.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-    caught = sum(test is not None for test in found.values())
+        try:
+            with ThreadPoolExecutor(WORKERS) as pool:
+                caught = sum(pool.map(tried, chosen))
+        finally:
+            listed = {m.name: known[m.name] for m in MUTANTS if m.name in known}
+            told = json.dumps(listed, indent=1) + "\n"
+            CAUGHT_BY.write_text(told, encoding="utf-8")
     print(f"{caught} of {len(chosen)} mutants caught")
     return int(caught < len(chosen))
 
