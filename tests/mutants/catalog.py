@@ -901,8 +901,8 @@ MUTANTS: Final = (
     Mutant(
         "rows at one position need not be one event",
         f"{CORE}merging.py",
-        "if digest_of_table(one) != digest_of_table(other):",
-        "if False:",
+        " and digest_of_table(one) != digest_of_table(other):",
+        " and False:",
         MERGING,
     ),
     Mutant(
