@@ -23,7 +23,7 @@ from tests.fakes import (
     FakeQuarantine,
 )
 from tests.simulation.champion import CHAMPION, promoted
-from tests.simulation.runtime import Runtime
+from tests.simulation.runtime import Runtime, environment
 from tests.simulation.world import World
 from tests.undelivered import event_of, given_up, records_of
 
@@ -31,6 +31,13 @@ from tests.undelivered import event_of, given_up, records_of
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 FUNCTIONS = ("archive_events", "write_features", "score_events")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deployed() -> Iterator[None]:
+    """Have what Powertools reads, and no line of it in the output."""
+    with environment():
+        yield
 
 
 class Stopped(Exception):  # noqa: N818 - nothing of ours catches it

@@ -1,7 +1,7 @@
 """What a mapping gave up is brought in whole, once, or is left where it is."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from tests.fakes import (
     FakeQuarantine,
 )
 from tests.simulation.champion import CHAMPION, promoted
-from tests.simulation.runtime import Runtime
+from tests.simulation.runtime import Runtime, environment
 from tests.simulation.simulation import CRAMPED_BYTES, state_limit
 from tests.simulation.world import World
 from tests.undelivered import document_of, event_of, given_up, numbered, records_of
@@ -45,6 +45,13 @@ TABLE_EVENT = {
         for n in (8, 9)
     ]
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deployed() -> Iterator[None]:
+    """Have what Powertools reads, and no line of it in the output."""
+    with environment():
+        yield
 
 
 class Deployment:
