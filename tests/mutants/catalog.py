@@ -374,7 +374,7 @@ MUTANTS: Final = (
     Mutant(
         "undelivered: what is on its way to be scored is taken for scored",
         f"{CORE}restoring.py",
-        "until = max(last, item.position) if item is not None else last",
+        "until = _scored_until(work, ordered, item)",
         "until = None",
         UNDELIVERED,
     ),

@@ -33,13 +33,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 FUNCTIONS = ("archive_events", "write_features", "score_events")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def deployed() -> Iterator[None]:
-    """Have what Powertools reads, and no line of it in the output."""
-    with environment():
-        yield
-
-
 class Stopped(Exception):  # noqa: N818 - nothing of ours catches it
     """The command was interrupted."""
 
@@ -76,9 +69,13 @@ class Deployment:
         self.kept[f"{function} {batch.name}"] = function, batch
 
     def invoke(self, arn: str, payload: bytes) -> Any:
-        answer = self.runtime.invoke(arn.rsplit(":", 1)[1], json.loads(payload))
+        answer = self.run(arn.rsplit(":", 1)[1], json.loads(payload))
         self.step()
         return answer
+
+    def run(self, function: str, event: dict[str, Any]) -> Any:
+        with environment():
+            return self.runtime.invoke(function, event)
 
     def redrive(self) -> list[Redriven]:
         """Do what the command does, function by function."""
@@ -141,7 +138,7 @@ def test_what_is_redriven_is_as_if_it_had_not_been_given_up(
                     continue
                 note("given up after it was done in part")
                 delivery = event_of(several[: data.draw(st.integers(1, 5))])
-            answer = deployment.runtime.invoke(function, delivery)
+            answer = deployment.run(function, delivery)
             assert answer == {"batchItemFailures": []}
     batches = len(deployment.kept)
 

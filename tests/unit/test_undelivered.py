@@ -1,7 +1,7 @@
 """What a mapping gave up is brought in whole, once, or is left where it is."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -47,13 +47,6 @@ TABLE_EVENT = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def deployed() -> Iterator[None]:
-    """Have what Powertools reads, and no line of it in the output."""
-    with environment():
-        yield
-
-
 class Deployment:
     """The real functions over ports in memory, and what their mappings gave up."""
 
@@ -77,10 +70,11 @@ class Deployment:
         self.invoke: Callable[[str, bytes], Any] = self.run
 
     def run(self, arn: str, payload: bytes) -> Any:
-        return self.runtime.invoke(arn.rsplit(":", 1)[1], json.loads(payload))
+        with environment():
+            return self.runtime.invoke(arn.rsplit(":", 1)[-1], json.loads(payload))
 
     def deliver(self, function: str, *events: StampedEvent) -> None:
-        answer = self.runtime.invoke(function, event_of(records_of(*events)))
+        answer = self.run(function, json.dumps(event_of(records_of(*events))).encode())
         assert answer == {"batchItemFailures": []}
 
     def archive_predictions(self) -> None:

@@ -150,8 +150,7 @@ def _fold(
     is_scoring = isinstance(work, StreamWork)
     until = None
     if is_scoring:
-        last = work.events[-1].position
-        until = max(last, item.position) if item is not None else last
+        until = _scored_until(work, ordered, item)
     events = [e for e in ordered if until is None or e.position <= until]
     state, _ = KeyState(work.definition).fold(events)
     if not state.entries:
@@ -161,6 +160,26 @@ def _fold(
         return found
     # What a scoring item remembers of its alerts is kept.
     return replace(found, features=item.features if item is not None else "{}")
+
+
+def _scored_until(
+    work: Work | StreamWork, ordered: Sequence[StampedEvent], item: OnlineItem | None
+) -> str:
+    """Return the last position that a scoring item may have been given.
+
+    What its state would apply past the position that it has, it was not given yet.
+    """
+    last = work.events[-1].position
+    if item is None:
+        return last
+    state = KeyState.decode(work.definition, item.state)
+    _, folded = state.fold([e for e in ordered if e.position > item.position])
+    until = max(last, item.position)
+    for one in folded:
+        if one.outcome is Outcome.APPLIED and one.event.position > last:
+            break
+        until = max(until, one.event.position)
+    return until
 
 
 def _judged(
