@@ -230,7 +230,7 @@ def test_who_loses_the_race_leaves_litter_that_is_swept(table: Any) -> None:
     assert winner.load([item.entity])[item.entity] == item
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     times_s=st.lists(st.integers(0, 9_000), max_size=60),
     number=st.integers(0, 400),

@@ -164,7 +164,7 @@ def mocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
 def test_items_are_written_and_read_as_boto3_does(mocked: tuple[Any, Any]) -> None:
     theirs, ours = mocked
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(st.dictionaries(st.sampled_from("abc"), attributes, max_size=3))
     def holds(more: dict[str, Any]) -> None:
         item = {**ITEM, **more}

@@ -600,7 +600,7 @@ def test_inline_features_need_no_store() -> None:
 WORLD = World()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200), st.sampled_from([JSON, CSV]))
 def test_no_bytes_whatever_make_it_fall_over(body: bytes, kind: str) -> None:
     try:
@@ -624,7 +624,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(anything)
 def test_no_document_whatever_makes_it_fall_over(document: Any) -> None:
     try:

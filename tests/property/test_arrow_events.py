@@ -126,7 +126,7 @@ def found(definition: FeatureSet, tables: pa.Table | list[pa.Table]) -> object:
     )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     drawn=st.lists(events, max_size=40, unique_by=lambda event: event.position),
     data=st.data(),
@@ -146,7 +146,7 @@ def test_a_table_gives_the_columns_of_its_events(
     assert found(WATCHED, several) == expected(WATCHED, known)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(drawn=st.lists(events, max_size=20, unique_by=lambda event: event.position))
 def test_keys_may_come_as_a_dictionary(drawn: list[StampedEvent]) -> None:
     drawn.sort(key=lambda event: (event.key, event.position))

@@ -359,7 +359,7 @@ def test_a_double_that_no_event_has_is_what_the_plain_fold_makes_of_it(
 
 
 @pytest.mark.parametrize("definition", [*CARRIED, LONG], ids=lambda d: d.name)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     events=arrivals("s-1"),
     times=st.lists(far_times_us, min_size=1, max_size=25),
@@ -378,7 +378,7 @@ def test_states_and_batches_of_far_times_are_those_of_the_plain_fold(
 
 
 @pytest.mark.parametrize("definition", EVERY, ids=lambda d: d.name)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     first=arrivals("s-1"),
     second=arrivals("s-2"),

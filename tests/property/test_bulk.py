@@ -244,7 +244,7 @@ def asks_of(data: st.DataObject, events: list[StampedEvent]) -> list[tuple[int, 
 
 
 @pytest.mark.parametrize("definition", [COMPILED, SLOTTED], ids=lambda d: d.name)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(first=arrivals("s-1"), second=arrivals("s-2"), data=st.data())
 def test_the_compiled_fold_gives_the_bits_of_the_plain_fold(
     definition: FeatureSet,
@@ -267,7 +267,7 @@ far_times_us = st.one_of(
 
 
 @pytest.mark.parametrize("definition", [COMPILED, SLOTTED, LONG], ids=lambda d: d.name)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     events=arrivals("s-1"),
     other=arrivals("s-2"),
@@ -314,7 +314,7 @@ def test_events_of_one_time_stand_in_the_order_of_their_identities(
 
 
 @pytest.mark.parametrize("definition", [COMPILED, SLOTTED], ids=lambda d: d.name)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(events=arrivals("s-1"), seed=st.integers(0, 2**32))
 def test_only_the_rows_that_are_wanted_are_written(
     definition: FeatureSet, events: list[StampedEvent], seed: int
@@ -332,7 +332,7 @@ def test_only_the_rows_that_are_wanted_are_written(
         assert values[some.served].tobytes() == expected[some.served].tobytes()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(first=arrivals("s-1"), data=st.data())
 def test_words_that_are_not_compiled_give_the_same_in_bulk(
     first: list[StampedEvent], data: st.DataObject
@@ -340,7 +340,7 @@ def test_words_that_are_not_compiled_give_the_same_in_bulk(
     check_bulk(PLAIN, {"s-1": first}, {"s-1": asks_of(data, first)})
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(first=arrivals("s-1"), second=arrivals("s-2"))
 def test_a_key_that_sends_too_fast_is_judged_event_by_event(
     first: list[StampedEvent], second: list[StampedEvent]

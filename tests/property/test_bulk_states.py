@@ -77,7 +77,7 @@ def check_items(definition: FeatureSet, by_key: dict[str, list[StampedEvent]]) -
 @pytest.mark.parametrize(
     "definition", [COMPILED, SLOTTED, PLAIN, PANED, CRAMPED], ids=lambda d: d.name
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(first=arrivals("s-1"), second=arrivals("s-2"))
 def test_items_in_bulk_have_the_bytes_of_the_plain_fold(
     definition: FeatureSet, first: list[StampedEvent], second: list[StampedEvent]
@@ -110,7 +110,7 @@ def test_long_histories_drop_events_into_panes(
 
 
 @given(events=arrivals("s-1"), late=st.just(value=True))
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 def test_a_key_without_an_event_that_counts_has_no_item(
     events: list[StampedEvent], *, late: bool
 ) -> None:

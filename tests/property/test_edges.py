@@ -129,7 +129,7 @@ def logs(draw: st.DrawFn) -> list[bytes]:
     return draw(st.permutations(several))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(several=logs(), keys=st.lists(st.sampled_from(["a", "b", "ä", "z"])))
 def test_what_edges_tell_is_what_positions_tell(
     several: list[bytes], keys: list[str]
@@ -259,7 +259,6 @@ def test_edges_are_found_anew_where_a_table_is_written_again() -> None:
 rows = st.lists(st.tuples(st.sampled_from(["", "a", "ab", "b"]), TEXTS), max_size=12)
 
 
-@settings(deadline=None)
 @given(
     drawn=rows | rows.map(lambda own: sorted(set(own))), group_rows=st.integers(1, 5)
 )
@@ -285,7 +284,7 @@ def test_edges_are_where_keys_begin_and_end(
     assert edges_of(texts, group_rows).to_pylist() == expected
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(
     lengths=st.lists(
         st.tuples(st.integers(0, 2), st.integers(1, 4) | st.integers(60, 200)),
@@ -337,7 +336,6 @@ def test_a_key_that_changes_between_edges_is_no_run(
 
 
 @pytest.mark.parametrize("instructions", [0, 1])
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -152,7 +152,7 @@ def reference(events: list[StampedEvent]) -> list[tuple[Outcome, list[StampedEve
 # --- the laws -----------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(arrivals())
 def test_what_is_served_with_each_event_is_what_the_definition_says(
     events: list[StampedEvent],
@@ -165,7 +165,7 @@ def test_what_is_served_with_each_event_is_what_the_definition_says(
             assert _bits(one.features) == _bits(oracle(applied, one.event.time_us))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals())
 def test_the_current_features_are_those_of_the_newest_applied_event(
     events: list[StampedEvent],
@@ -179,7 +179,7 @@ def test_the_current_features_are_those_of_the_newest_applied_event(
         assert _bits(state.features) == _bits(oracle(applied, newest))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals(), st.randoms(use_true_random=False))
 def test_batch_cuts_redelivery_and_the_codec_change_nothing(
     events: list[StampedEvent], random: Random
@@ -203,7 +203,7 @@ def test_batch_cuts_redelivery_and_the_codec_change_nothing(
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals(), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_of_events_within_reach_changes_nothing(
     events: list[StampedEvent], random: Random
@@ -223,7 +223,7 @@ def test_the_order_of_arrival_of_events_within_reach_changes_nothing(
     assert (one.entries, one.features) == (other.entries, other.features)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals())
 def test_delivering_everything_again_changes_nothing(
     events: list[StampedEvent],
@@ -235,7 +235,7 @@ def test_delivering_everything_again_changes_nothing(
     assert all(one.outcome is not Outcome.APPLIED for one in folded)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals())
 def test_a_state_survives_its_codec_byte_for_byte(events: list[StampedEvent]) -> None:
     state, _ = KeyState(SMALL).fold(events)

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from retrodict import kernel
 from retrodict.buckets import bucket_of
@@ -80,7 +80,6 @@ def changed(draw: st.DrawFn, events: list[StampedEvent]) -> list[StampedEvent]:
     return [*events[:at], other, *events[at + 1 :]]
 
 
-@settings(deadline=None)
 @given(segments(), st.data())
 def test_a_digest_of_columns_tells_what_a_digest_of_events_tells(
     written: tuple[Contract, list[StampedEvent]], data: st.DataObject
@@ -97,7 +96,6 @@ def test_a_digest_of_columns_tells_what_a_digest_of_events_tells(
     )
 
 
-@settings(deadline=None)
 @given(segments(), st.data())
 def test_of_tables_that_are_the_same_events_and_digests_are(
     written: tuple[Contract, list[StampedEvent]], data: st.DataObject
@@ -150,7 +148,6 @@ def test_what_cannot_be_told_by_bits_is_left_to_the_digest() -> None:
 
 
 @pytest.mark.parametrize("is_compiled", [True, False])
-@settings(deadline=None)
 @given(segments(), st.data())
 def test_rows_are_those_that_arrow_takes(
     is_compiled: bool,  # noqa: FBT001 - a case
@@ -185,7 +182,6 @@ def test_a_row_that_is_not_there_is_refused() -> None:
             rows_of(table, np.array([0, row], np.int64))
 
 
-@settings(deadline=None)
 @given(segments(), st.integers(0, 4))
 def test_a_digest_of_columns_does_not_depend_on_chunks_or_dictionaries(
     written: tuple[Contract, list[StampedEvent]], cut: int
@@ -227,7 +223,6 @@ def events_of(tables: Iterable[Any]) -> list[StampedEvent]:
     return [e for body in bodies for e in Segment("sensor.reading", body).events()]
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_what_is_merged_is_each_position_once_by_part_version_key_and_position(
     data: st.DataObject,
@@ -253,7 +248,6 @@ def test_what_is_merged_is_each_position_once_by_part_version_key_and_position(
     )
 
 
-@settings(deadline=None)
 @given(readings(), st.data())
 def test_two_events_at_one_position_are_refused_exactly_if_they_differ(
     known: list[StampedEvent], data: st.DataObject
@@ -278,7 +272,6 @@ CONTRACTS = [READING, NEWER, None]
 
 @pytest.mark.parametrize("before", CONTRACTS, ids=["now", "newer", "none"])
 @pytest.mark.parametrize("now", CONTRACTS, ids=["now", "newer", "none"])
-@settings(deadline=None)
 @given(readings())
 @example([replace(reading(1.0), data=WHOLE["data"])])
 def test_what_is_rewritten_stands_as_it_would_be_written_now(
@@ -309,7 +302,6 @@ def reuse(own: list[StampedEvent], others: list[StampedEvent]) -> tuple[list[str
     return sorted(conflicts), across
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_reused_identities_are_those_that_a_plain_look_finds(
     data: st.DataObject,

@@ -195,7 +195,7 @@ def oracle(applied: Sequence[StampedEvent], time_us: int) -> dict[str, float | N
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(arrivals(), st.randoms(use_true_random=False))
 def test_a_word_is_what_its_definition_says_of_all_events(
     events: list[StampedEvent], random: Random

@@ -102,7 +102,6 @@ def by_the_definition(
     return found
 
 
-@settings(deadline=None)
 @given(events=logs(), rows=asks())
 def test_a_row_is_a_function_of_its_past(
     events: list[StampedEvent], rows: list[dict[str, Any]]
@@ -113,7 +112,6 @@ def test_a_row_is_a_function_of_its_past(
         assert got == row | by_the_definition(events, row)
 
 
-@settings(deadline=None)
 @given(events=logs(), rows=asks(), future=logs())
 def test_nothing_after_its_time_or_position_can_change_a_row(
     events: list[StampedEvent], rows: list[dict[str, Any]], future: list[StampedEvent]
@@ -151,7 +149,7 @@ def test_nothing_after_its_time_or_position_can_change_a_row(
     assert other == before
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(events=logs(), rows=asks(), data=st.data())
 def test_a_set_is_the_same_whatever_order_its_events_are_read_in(
     events: list[StampedEvent], rows: list[dict[str, Any]], data: st.DataObject
@@ -166,7 +164,7 @@ def test_a_set_is_the_same_whatever_order_its_events_are_read_in(
 
 
 @pytest.mark.parametrize("event_bytes", [50, 16 << 20])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     events=logs(),
     rows=asks(),

@@ -167,7 +167,7 @@ FLAWS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(FLAWS, st.sampled_from([60, 59, 45]), st.integers(0, 2**32))
 def test_parts_give_the_verdicts_of_one_process(
     flaws: list[tuple[str, str]], archived: int, seed: int

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import event as note
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from retrodict.envelope import StampedEvent
 from retrodict.replaying import compare, replay
@@ -123,7 +123,6 @@ def cut(
         place += size
 
 
-@settings(deadline=None)
 @given(events=histories(), data=st.data())
 def test_what_is_redriven_is_as_if_it_had_not_been_given_up(
     events: list[StampedEvent], data: st.DataObject

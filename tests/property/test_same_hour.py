@@ -166,7 +166,7 @@ def reference(
 # --- the laws -----------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(arrivals())
 def test_what_is_usual_is_what_the_definition_says_of_all_events(
     events: list[StampedEvent],
@@ -185,7 +185,7 @@ def test_what_is_usual_is_what_the_definition_says_of_all_events(
     note(f"panes: {bool(state.panes)}")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals())
 def test_the_current_features_are_those_of_the_newest_applied_event(
     events: list[StampedEvent],
@@ -198,7 +198,7 @@ def test_the_current_features_are_those_of_the_newest_applied_event(
         assert _bits(state.features, expected) == _bits(expected, expected)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals(), st.randoms(use_true_random=False))
 def test_batch_cuts_redelivery_and_the_codec_change_nothing(
     events: list[StampedEvent], random: Random
@@ -223,7 +223,7 @@ def test_batch_cuts_redelivery_and_the_codec_change_nothing(
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals(), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_of_events_within_reach_changes_nothing(
     events: list[StampedEvent], random: Random
@@ -246,7 +246,7 @@ def test_the_order_of_arrival_of_events_within_reach_changes_nothing(
     assert one.features == other.features
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals())
 def test_an_event_is_either_held_or_summed_and_never_both(
     events: list[StampedEvent],
@@ -271,7 +271,7 @@ def test_an_event_is_either_held_or_summed_and_never_both(
         } == {hour: n for hour, n in hours.items() if hour >= oldest}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals())
 def test_letting_events_go_changes_no_value(events: list[StampedEvent]) -> None:
     first = {(e.source, e.id): e for e in reversed(events) if not e.late}
@@ -313,7 +313,7 @@ def test_sums_of_parts_in_any_order_are_the_sums_of_the_whole(
         assert whole.std() == exact.std(values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrivals(), arrivals())
 def test_states_have_the_same_bytes_if_and_only_if_they_are_equal(
     events: list[StampedEvent], others: list[StampedEvent]

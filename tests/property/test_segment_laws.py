@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any
 
 import pyarrow.parquet as pq
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from retrodict.buckets import BUCKETS, bucket_of
 from retrodict.contracts import Contract, FieldRef, example
@@ -68,7 +68,6 @@ def spelled(events: list[StampedEvent]) -> list[str]:
     return [json.dumps(event.to_wire(), sort_keys=True) for event in events]
 
 
-@settings(deadline=None)
 @given(segments(), st.sampled_from(["known", "unknown"]))
 def test_writing_and_reading_a_segment_changes_nothing(
     written: tuple[Contract, list[StampedEvent]], contracts: str
@@ -82,7 +81,6 @@ def test_writing_and_reading_a_segment_changes_nothing(
     assert spelled(read) == spelled(events)
 
 
-@settings(deadline=None)
 @given(segments(), st.sets(st.integers(0, BUCKETS - 1)))
 def test_reading_parts_of_the_keys_leaves_out_only_the_others(
     written: tuple[Contract, list[StampedEvent]], buckets: set[int]

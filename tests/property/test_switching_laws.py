@@ -262,7 +262,7 @@ ACTS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ACTS, st.randoms(use_true_random=False))
 def test_readers_see_the_fold_of_all_events_whenever_a_definition_changes(
     acts: list[tuple[str, int]], random: Any

@@ -93,7 +93,7 @@ later = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(later)
 def test_what_arrives_after_a_row_changes_no_row(
     arrivals: list[tuple[str, int, float, bool]],
@@ -117,7 +117,7 @@ def test_what_arrives_after_a_row_changes_no_row(
     assert all(after[at] == before[at] for at in shared)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(700, HOURS - 1))
 def test_a_row_of_a_shorter_log_is_the_row_of_the_whole_log(known: int) -> None:
     cut = EVENTS[2 * known - 1].observed_at_us
@@ -253,7 +253,7 @@ def restless(random: Random, count: int) -> list[StampedEvent]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**32),
     st.integers(0, 150),
@@ -388,7 +388,7 @@ rows = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(rows, max_size=5).map(tuple),
     st.lists(rows, max_size=5).map(tuple),

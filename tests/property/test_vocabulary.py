@@ -125,7 +125,7 @@ def oracle(known: Sequence[StampedEvent], time_us: int) -> dict[str, float | Non
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(arrivals(), st.randoms(use_true_random=False))
 def test_a_word_is_what_its_definition_says_in_every_batch_cut(
     events: list[StampedEvent], random: Random

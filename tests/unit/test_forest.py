@@ -70,7 +70,7 @@ def test_every_score_is_that_of_scikit_learn(
     assert prove_equal(estimator, forest, rows.tolist()) <= TOLERANCE
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.lists(st.floats(-1e30, 1e30), min_size=3, max_size=3),
@@ -124,7 +124,7 @@ def test_an_array_of_rows_scores_to_the_same_bits(n_features: int) -> None:
     assert bits(forest.scores(rows.astype(np.float32))) == bits(forest.scores(rows))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.lists(

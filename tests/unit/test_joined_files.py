@@ -7,7 +7,7 @@ from io import BytesIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from retrodict import kernel
 from retrodict_aws import joined_files
@@ -41,7 +41,6 @@ def sorted_rows(files: list[bytes]) -> list[dict[str, object]]:
     return sorted(rows, key=str)
 
 
-@settings(deadline=None)
 @given(
     contents=st.lists(st.lists(st.integers(0, 10**6), max_size=50), max_size=40),
     compression=st.sampled_from(["snappy", "zstd", "none"]),

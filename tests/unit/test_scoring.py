@@ -307,7 +307,7 @@ def deliver_until_done(
             records = records[start:]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.booleans(), max_size=30),
     st.lists(st.integers(0, 100), max_size=6),
@@ -348,7 +348,7 @@ def test_a_batch_is_asked_for_again_from_the_first_key_that_was_not_kept() -> No
     done = score_stream(plan(delivered(events)), CHAMPIONS, ports.store, [ports.stream])
 
     assert done.unfinished == "40"
-    assert "s-2" in str(done.failure)
+    assert "another invocation" in str(done.failure)
     assert done.predictions == 0  # counted when they are delivered again
 
 

@@ -68,7 +68,7 @@ def test_held_out_rows_follow_the_rows_to_fit() -> None:
     assert WHOLE.last_position == EVENTS[-1].position
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.randoms(use_true_random=False))
 def test_order_and_copies_in_the_log_change_nothing(random: Random) -> None:
     shuffled = [*EVENTS, *random.sample(EVENTS, 40)]
@@ -77,7 +77,7 @@ def test_order_and_copies_in_the_log_change_nothing(random: Random) -> None:
     assert built(shuffled).digest == WHOLE.digest
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(680, HOURS - 1), st.integers(1, 2**32))
 def test_nothing_that_came_later_is_looked_at(known: int, seed: int) -> None:
     until_us = EVENTS[known - 1].observed_at_us
